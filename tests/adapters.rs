@@ -17,7 +17,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Set in the child that [`listing_survives_a_machine_without_drivers`] starts.
+/// Set in the child that [`listing_without_drivers_finds_only_the_cpu`] starts.
 const CHILD: &str = "CONCERTINA_TEST_WITHOUT_DRIVERS";
 
 /// Two Vulkan instances made at the same time crash some loaders, so one test runs at a time.
@@ -41,7 +41,7 @@ fn adapters() -> Vec<AdapterEntry> {
 }
 
 #[test]
-fn every_adapter_opens_answers_right_and_has_a_speed() {
+fn every_adapter_opens_passes_its_check_and_has_a_speed() {
     let _one = driver();
     for entry in adapters() {
         let start = Instant::now();
@@ -65,7 +65,7 @@ fn every_adapter_opens_answers_right_and_has_a_speed() {
 }
 
 #[test]
-fn an_opened_adapter_is_the_one_that_was_named() {
+fn opened_adapter_has_the_requested_id() {
     let _one = driver();
     for entry in adapters() {
         let info = open_id(&entry.id).map(|opened| opened.adapter.get_info());
@@ -88,7 +88,7 @@ fn burn_computes_on_an_opened_device() {
 }
 
 #[test]
-fn a_lost_device_is_an_error_and_no_panic() {
+fn lost_device_is_an_error_and_not_a_panic() {
     let _one = driver();
     for entry in adapters() {
         let opened = open(&entry).unwrap_or_else(|error| panic!("{}: {error}", entry.id));
@@ -101,7 +101,7 @@ fn a_lost_device_is_an_error_and_no_panic() {
 }
 
 #[test]
-fn a_device_that_refuses_our_buffers_is_an_error_and_no_panic() {
+fn device_that_rejects_buffers_is_an_error_and_not_a_panic() {
     let _one = driver();
     for entry in adapters() {
         let opened = open(&entry).unwrap_or_else(|error| panic!("{}: {error}", entry.id));
@@ -117,14 +117,14 @@ fn a_device_that_refuses_our_buffers_is_an_error_and_no_panic() {
 }
 
 #[test]
-fn an_adapter_that_is_gone_is_an_error() {
+fn missing_adapter_is_an_error() {
     let _one = driver();
     let error = open_id("vulkan-dead-beef-7").expect_err("no such card");
     assert!(matches!(error, OpenError::NotFound { .. }), "{error}");
 }
 
 #[test]
-fn listing_survives_a_machine_without_drivers() {
+fn listing_without_drivers_finds_only_the_cpu() {
     if std::env::var_os(CHILD).is_some() {
         let entries = list(&Rules::default());
         assert!(entries.iter().all(|entry| entry.api != Api::Vulkan), "{entries:?}");
@@ -133,7 +133,7 @@ fn listing_survives_a_machine_without_drivers() {
     }
     let test = std::env::current_exe().expect("a running test has a path");
     let status = Command::new(test)
-        .args(["--exact", "listing_survives_a_machine_without_drivers"])
+        .args(["--exact", "listing_without_drivers_finds_only_the_cpu"])
         .env(CHILD, "1")
         .env("VK_ICD_FILENAMES", "/nonexistent/driver.json")
         .env("VK_DRIVER_FILES", "/nonexistent/driver.json")

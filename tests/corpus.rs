@@ -52,7 +52,7 @@ fn uploads_are_read_or_errors() {
 
 /// Files that are spoilt at a few places: `CONCERTINA_TEST_UPLOADS=100000` for the whole test.
 #[test]
-fn spoilt_uploads_are_read_or_errors() {
+fn corrupted_uploads_are_read_or_errors() {
     let count = std::env::var("CONCERTINA_TEST_UPLOADS");
     let count = count.ok().and_then(|count| count.parse().ok()).unwrap_or(10_000);
     let source = std::env::var_os("CARGO_MANIFEST_DIR").unwrap();

@@ -32,7 +32,7 @@ fn run_script(script: &str, args: &[&str]) -> Option<String> {
 }
 
 #[test]
-fn a_stock_triton_client_is_served() {
+fn stock_triton_client_is_served() {
     let folder = Folder::new();
     models::add_digits(&folder, "digits");
     models::add_echo(&folder, "echo", 8, "0s");
@@ -44,7 +44,7 @@ fn a_stock_triton_client_is_served() {
 }
 
 #[test]
-fn stock_clients_keep_their_connections_through_refusals() {
+fn stock_clients_keep_their_connections_after_rejections() {
     const KEY: &str = "cnc_for_clients";
     let folder = Folder::new();
     models::add_echo(&folder, "echo", 8, "0s");

@@ -43,7 +43,7 @@ fn ask(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn the_cpu_answers_while_all_other_adapters_are_off() {
+fn cpu_answers_while_all_other_adapters_are_off() {
     let Some(machine) = Machine::get() else { return };
     let server = machine.embedded().env("CONCERTINA_CPU", "auto").start();
     adapters(&server);
@@ -55,7 +55,7 @@ fn the_cpu_answers_while_all_other_adapters_are_off() {
 }
 
 #[test]
-fn the_cpu_goes_on_while_an_adapter_starts_for_what_it_does_not_carry() {
+fn cpu_keeps_serving_while_an_adapter_starts_for_the_excess_load() {
     let Some(machine) = Machine::get() else { return };
     let slow = "latency_target = '200ms'\n[test.slow.cpu]\nrow = '80ms'";
     let server = machine.embedded().config(slow).env("CONCERTINA_CPU", "auto").start();

@@ -23,7 +23,7 @@ fn starts(server: &Server, id: &str) -> u64 {
 }
 
 #[test]
-fn workers_that_die_or_hang_under_load_lose_nothing() {
+fn workers_that_die_or_hang_under_load_lose_no_request() {
     let Some(machine) = Machine::get() else { return };
     let config = "[adapters]\nmin = 3\n[workers]\nheartbeat_timeout = '2s'\nbackoff = '500ms'";
     let server = machine.setup().config(config).start();
@@ -119,7 +119,7 @@ fn two_servers_with_different_runtime_folders_and_caches_share_the_adapters() {
 }
 
 #[test]
-fn a_worker_that_compiles_can_be_ended_at_once() {
+fn worker_that_compiles_kernels_can_be_stopped_at_once() {
     let Some(machine) = Machine::get() else { return };
     let cache = Folder::new();
     let mut server = machine.untuned(cache.path()).start();
@@ -149,7 +149,7 @@ fn a_worker_that_compiles_can_be_ended_at_once() {
 /// A graph that needs 64 MiB for each row in one piece, of which lavapipe gives no more than 128:
 /// what a device lacks is not the request's fault.
 #[test]
-fn rows_that_do_not_fit_together_run_in_halves() {
+fn rows_that_exceed_the_memory_together_run_in_smaller_batches() {
     let Some(machine) = Machine::get() else { return };
     let models = Folder::new();
     let graph = std::fs::read(package().join("tests/data/outer_product.onnx")).unwrap();
@@ -180,7 +180,7 @@ fn let_the_kernel_speak() -> bool {
 /// What the kernel says of any device stands for what it says of a card, and the file of a driver
 /// for the card.
 #[test]
-fn a_card_that_is_pulled_out_and_put_back_is_noticed() {
+fn removal_and_return_of_a_card_are_detected() {
     let Some(machine) = Machine::get() else { return };
     if !let_the_kernel_speak() {
         return tell("SKIPPED: this user may not make the kernel speak of devices");
@@ -213,7 +213,7 @@ fn a_card_that_is_pulled_out_and_put_back_is_noticed() {
 const FIRST: u64 = 9;
 
 #[test]
-fn who_is_wrong_again_on_trial_is_found_out_and_nobody_is_told_wrong() {
+fn adapter_that_is_wrong_again_in_its_shadow_run_is_detected_and_answers_no_request() {
     let Some(machine) = Machine::get() else { return };
     let models = Folder::new();
     add_digits(&models, "digits");

@@ -42,7 +42,7 @@ const QUICK: &str = "[adapters]\npolicy = 'concurrency'\n\
     [test.slow.vulkan-1ae0-c0de-0]\nrow = '20ms'";
 
 #[test]
-fn eight_clients_bring_on_all_and_then_all_go_off() {
+fn eight_clients_turn_all_adapters_on_and_all_turn_off_afterwards() {
     let Some(machine) = Machine::get() else { return };
     let server = machine.setup().config(QUICK).start();
     let ids = adapters(&server);
@@ -87,7 +87,7 @@ const TARGET: &str = "latency_target = '100ms'\n[adapters]\nstart_penalty_joules
     [test.slow.vulkan-1ae0-c0de-0]\nrow = '40ms'";
 
 #[test]
-fn the_default_policy_grows_for_the_target_and_shrinks_when_staying_on_has_cost_enough() {
+fn default_policy_turns_adapters_on_for_the_target_and_off_when_idling_cost_too_much() {
     let Some(machine) = Machine::get() else { return };
     let server = machine.setup().config(TARGET).start();
     let ids = adapters(&server);

@@ -162,7 +162,7 @@ fn switch(server: &Server, id: &str, modes: [&'static str; 2]) -> &'static str {
 }
 
 #[test]
-fn a_thousand_mixed_requests_survive_what_happens_to_adapters() {
+fn thousand_mixed_requests_are_answered_while_adapters_fail_and_are_switched() {
     let Some(machine) = Machine::get() else { return };
     let folder = Folder::new();
     models::add_digits(&folder, "digits");

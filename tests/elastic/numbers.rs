@@ -85,7 +85,7 @@ fn page(server: &Server, adapter: &str) -> [Value; 2] {
 }
 
 #[test]
-fn an_adapter_reads_a_page_as_the_cpu_does() {
+fn adapter_reads_a_page_as_the_cpu_does() {
     let Some(machine) = Machine::get() else { return };
     let expected = page(&Setup::cpu().start(), "cpu");
     let server = machine.embedded().start();

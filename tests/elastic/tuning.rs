@@ -19,7 +19,7 @@ fn predicted(server: &Server) -> Duration {
 
 /// A first start tunes kernels for a minute. What it took is not expected of later starts.
 #[test]
-fn the_start_after_one_that_tuned_kernels_is_predicted_without_the_tuning() {
+fn start_after_one_that_tuned_kernels_is_predicted_without_the_tuning() {
     let Some(machine) = Machine::get() else { return };
     let cache = Folder::new();
     let mut server = machine.untuned(cache.path()).start();

@@ -113,7 +113,7 @@ fn entries(machine: &Machine) -> Vec<AdapterEntry> {
 
 // The link is served beside waiting for the process.
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_that_a_model_takes_is_measured_and_given_back() {
+async fn memory_of_a_model_is_measured_and_released() {
     let Some(machine) = Machine::get() else { return };
     let entries = entries(&machine);
     assert_eq!(entries.len(), 4, "{entries:#?}");

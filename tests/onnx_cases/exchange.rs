@@ -125,7 +125,7 @@ fn quoted(text: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn bare_words_outside_of_text_are_quoted() {
+fn non_finite_values_outside_of_strings_are_quoted() {
     let text = br#"{"NaN\"":[NaN,-Infinity,1,Infinity]}"#;
     let expected = br#"{"NaN\"":["NaN","-Infinity",1,"Infinity"]}"#;
     assert_eq!(quoted(text), expected);

@@ -136,7 +136,7 @@ fn together(server: &Server, case: &Case) -> Vec<String> {
 }
 
 #[test]
-fn a_list_of_failures_that_is_not_true_is_reported() {
+fn outdated_list_of_failures_is_reported() {
     let case = |name: &str| Case {
         name: name.to_owned(),
         folder: PathBuf::new(),

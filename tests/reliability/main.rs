@@ -31,7 +31,7 @@ const STREAM_FAULTS: [Injected; 4] =
 
 /// One worker in a row goes wrong: the next one answers what it left.
 #[test]
-fn every_fault_at_every_step_of_one_worker_loses_nothing() {
+fn every_fault_at_every_step_of_one_worker_loses_no_request() {
     for fault in Injected::ALL {
         let outcomes = every_step(&Faulty::default(), fault, Some(1));
         tell(&format!("{} {outcomes}", fault.as_str()));
@@ -48,7 +48,7 @@ fn every_fault_at_every_step_of_one_worker_loses_nothing() {
 
 /// Every worker goes wrong at this step: clients are told so, and the server goes on.
 #[test]
-fn every_fault_at_every_step_of_all_workers_is_answered_honestly() {
+fn every_fault_at_every_step_of_all_workers_is_answered_or_reported() {
     for fault in Injected::ALL {
         let outcomes = every_step(&Faulty::default(), fault, None);
         tell(&format!("{} {outcomes}", fault.as_str()));
@@ -60,7 +60,7 @@ fn every_fault_at_every_step_of_all_workers_is_answered_honestly() {
 
 /// What a worker gave before it was lost is not given again, and nothing is left out.
 #[test]
-fn streams_are_complete_whatever_happens_to_one_worker_at_any_step() {
+fn streams_are_complete_after_any_fault_at_any_step_of_one_worker() {
     for fault in STREAM_FAULTS {
         let ends = streams::at_every_step(fault, Some(1));
         assert_eq!(ends.complete.load(Ordering::Relaxed), ends.all(), "{ends:?}");
@@ -76,7 +76,7 @@ fn streams_end_with_one_error_where_all_workers_fail_at_some_step() {
 }
 
 #[test]
-fn streams_end_well_while_workers_are_killed_and_turned_off() {
+fn streams_end_correctly_while_workers_are_killed_and_turned_off() {
     let killed = streams::under(streams::kill);
     tell(&format!("killed: {killed:?}"));
     assert!(killed.wrong.lock().unwrap().is_empty(), "{killed:?}");
@@ -88,7 +88,7 @@ fn streams_end_well_while_workers_are_killed_and_turned_off() {
 }
 
 #[test]
-fn faults_by_chance_lose_nothing() {
+fn random_faults_lose_no_request() {
     let all = every_seed(&Faulty::default(), 24, 0.005);
     tell(&format!("by chance {all}"));
     assert_eq!((all.lost, all.wrong, all.miscounted), (0, 0, 0), "{all:#?}");
@@ -98,7 +98,7 @@ fn faults_by_chance_lose_nothing() {
 /// As many answers come in time when five times as many requests come as can be served. Ratios
 /// only: who else is busy on the machine takes from both.
 #[test]
-fn five_times_too_many_requests_do_not_take_from_what_is_served() {
+fn fivefold_overload_does_not_reduce_the_answers_in_time() {
     let crowd = Crowd::new();
     let capacity = crowd.capacity(Duration::from_secs(3));
     let lasting = Duration::from_secs(4);
@@ -116,7 +116,7 @@ fn five_times_too_many_requests_do_not_take_from_what_is_served() {
 /// time. Without fair shares both wait equally long. What else runs on the machine delays the second
 /// one more, since its answers are few: so one of three attempts has to show the difference.
 #[test]
-fn who_asks_for_much_does_not_stop_who_asks_for_little() {
+fn client_with_many_requests_does_not_stop_one_with_few() {
     let crowd = Crowd::new();
     let capacity = crowd.capacity(Duration::from_secs(2));
     let shows = (0..3).any(|_| little_beside_much(&crowd, capacity));
@@ -144,7 +144,7 @@ fn little_beside_much(crowd: &Crowd, capacity: f64) -> bool {
 }
 
 #[test]
-fn from_nothing_to_many_clients_and_back_again_and_again() {
+fn repeated_steps_from_idle_to_many_clients_lose_and_leak_nothing() {
     let server = Setup::cpu().config(QUICK).start();
     server.wait_until_ready();
     let questions = Questions::new(&server);
@@ -175,7 +175,7 @@ fn from_nothing_to_many_clients_and_back_again_and_again() {
 
 /// Ready means that a request can be served: not while every adapter has failed again and again.
 #[test]
-fn a_server_whose_every_adapter_fails_is_not_ready_and_says_why() {
+fn server_whose_adapters_all_fail_is_not_ready_and_reports_why() {
     let config = "[workers]\nbackoff = '5s'\nbackoff_max = '5s'\nretries = 0\n\
                   [[test.faults]]\nfault = 'refuse'\nat = 1\n";
     let server = Setup::cpu().config(config).start();

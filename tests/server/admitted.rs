@@ -54,7 +54,7 @@ fn all_are_good(answers: Vec<JoinHandle<Response>>) {
 }
 
 #[test]
-fn requests_and_chains_in_flight_are_finished_when_the_server_goes_down() {
+fn requests_and_chains_in_flight_are_finished_when_the_server_stops() {
     for _ in 0..3 {
         let mut server = Setup::cpu().start();
         assert_eq!(begin(&server, &ask("ocr")).join().unwrap().status, 200);
@@ -97,7 +97,7 @@ fn begin_half(server: &Server) -> (Connection, Vec<u8>) {
 }
 
 #[test]
-fn a_body_that_is_still_sent_is_taken_while_its_model_is_unloaded() {
+fn body_still_being_sent_is_accepted_while_its_model_is_unloaded() {
     let server = Setup::cpu().start();
     let (mut connection, rest) = begin_half(&server);
     let unloaded = server.post("/v2/repository/models/digits/unload", "{}");
@@ -109,7 +109,7 @@ fn a_body_that_is_still_sent_is_taken_while_its_model_is_unloaded() {
 }
 
 #[test]
-fn a_body_that_is_still_sent_is_taken_while_the_server_goes_down() {
+fn body_still_being_sent_is_accepted_while_the_server_stops() {
     let mut server = Setup::cpu().start();
     let (mut connection, rest) = begin_half(&server);
     server.terminate();

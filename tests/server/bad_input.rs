@@ -54,7 +54,7 @@ fn wrong_paths_are_not_found() {
 }
 
 #[test]
-fn requests_that_do_not_fit_the_model() {
+fn requests_that_do_not_match_the_signature_are_rejected() {
     let server = Setup::cpu().start();
     let good = || image("UINT8", json!([1, 28, 28]), pixels(784));
     let named = |name: &str| {
@@ -158,7 +158,7 @@ fn requests_that_do_not_fit_the_model() {
 }
 
 #[test]
-fn requests_that_are_not_the_protocol() {
+fn requests_that_violate_the_protocol_are_rejected() {
     let server = Setup::cpu().start();
     let deep = "[".repeat(200_000);
     let one = |field: &str, value: &str| {
@@ -210,7 +210,7 @@ fn a_list_is_not_taken_for_an_object() {
 }
 
 #[test]
-fn binary_requests_with_wrong_lengths() {
+fn binary_requests_with_wrong_lengths_are_rejected() {
     let server = Setup::cpu().start();
     let json = |size: usize| {
         let parameters = json!({"binary_data_size": size});
@@ -244,7 +244,7 @@ fn binary_requests_with_wrong_lengths() {
 }
 
 #[test]
-fn headers_and_operators_wishes() {
+fn invalid_headers_and_mode_changes_are_rejected() {
     let server = Setup::cpu().start();
     let send = |path: &str, headers: &[(&str, &str)], body: &str| {
         server.send("POST", path, headers, body.as_bytes())

@@ -55,7 +55,7 @@ fn a_card_that_this_user_may_not_open_is_listed_with_the_remedy() {
 
 /// A bad name is an error of the settings, a good one is shown.
 #[test]
-fn an_adapter_has_the_name_that_the_operator_gives_it() {
+fn adapter_name_in_the_settings_is_shown() {
     let server = Setup::cpu().config("[adapters.name]\ncpu = \"the processor\"").start();
     assert_eq!(server.adapter("cpu")["name"], "the processor");
     let (_, log) = Setup::cpu().config("[adapters.name]\ncpu = \"a\\tb\"").fail();

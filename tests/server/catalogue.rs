@@ -26,7 +26,7 @@ fn index(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn models_come_and_go_while_serving() {
+fn models_are_loaded_and_unloaded_while_the_server_runs() {
     let folder = Folder::new();
     models::add_digits(&folder, "digits");
     let server = Setup::cpu().models(folder.path()).start();
@@ -56,7 +56,7 @@ fn models_come_and_go_while_serving() {
 }
 
 #[test]
-fn a_server_may_start_with_nothing_to_serve() {
+fn server_starts_when_no_model_can_be_served() {
     let folder = Folder::new();
     folder.write("digits/model.toml", "kind = 3");
     let server =
@@ -70,7 +70,7 @@ fn a_server_may_start_with_nothing_to_serve() {
 }
 
 #[test]
-fn a_newer_version_takes_over_and_can_be_taken_back() {
+fn newer_version_is_served_after_a_load_and_the_older_one_after_its_removal() {
     let folder = Folder::new();
     models::add_echo(&folder, "echo", 8, "0s");
     let server = Setup::cpu().models(folder.path()).start();
@@ -122,7 +122,7 @@ fn a_failed_reload_keeps_the_old_model() {
 }
 
 #[test]
-fn reloading_under_load_loses_nothing() {
+fn reload_under_load_loses_no_request() {
     let folder = Folder::new();
     models::add_echo(&folder, "echo", 8, "0s");
     models::add_digits(&folder, "digits");
@@ -146,7 +146,7 @@ fn reloading_under_load_loses_nothing() {
 }
 
 #[test]
-fn hostile_loads_are_refused() {
+fn invalid_loads_are_rejected() {
     let folder = Folder::new();
     models::add_echo(&folder, "echo", 8, "0s");
     folder.make_dir("empty");
@@ -174,7 +174,7 @@ fn hostile_loads_are_refused() {
 }
 
 #[test]
-fn statistics_and_metrics_count_what_was_done() {
+fn statistics_and_metrics_count_requests_rows_and_batches() {
     let server = Setup::cpu().start();
     for _ in 0..3 {
         assert_eq!(server.post("/v2/models/digits/infer", SEVEN).status, 200);
@@ -211,7 +211,7 @@ fn statistics_and_metrics_count_what_was_done() {
 }
 
 #[test]
-fn the_configuration_says_what_clients_ask_for() {
+fn model_configuration_has_the_fields_that_clients_read() {
     let server = Setup::cpu().start();
     let config = server.get("/v2/models/digits/config").json();
     assert_eq!(config["name"], "digits");

@@ -19,7 +19,7 @@ fn wait_for_log(server: &Server, words: &str) {
 }
 
 #[test]
-fn settings_are_read_again_when_the_server_is_told_to() {
+fn settings_are_read_again_on_sighup() {
     let server = Setup::cpu().start();
     server.wait_until_ready();
     assert_eq!(server.adapter("cpu")["state"], "off");
@@ -48,7 +48,7 @@ fn settings_are_read_again_when_the_server_is_told_to() {
 }
 
 #[test]
-fn adapters_may_be_excluded_and_taken_back_while_the_server_runs() {
+fn adapters_are_excluded_and_included_again_by_a_reload() {
     let server = Setup::cpu().start();
     assert_eq!(digits(&server.post(INFER, SEVEN)), [7]);
     // It would not go by itself.
@@ -63,7 +63,7 @@ fn adapters_may_be_excluded_and_taken_back_while_the_server_runs() {
 }
 
 #[test]
-fn a_server_comes_back_on_its_port_whatever_its_clients_hold_open() {
+fn server_restarts_on_its_port_while_clients_hold_connections_open() {
     let mut server = Setup::cpu().start();
     let address = server.address;
     for end in [Signal::TERM, Signal::KILL] {
@@ -103,7 +103,7 @@ fn with_endless_requests(config: &str) -> (Server, Vec<Connection>, u32) {
 }
 
 #[test]
-fn a_second_signal_after_a_second_ends_at_once_and_says_what_was_cut() {
+fn second_sigterm_after_a_second_ends_at_once_and_logs_the_requests_that_were_cut() {
     let (mut server, mut connections, pid) = with_endless_requests("");
     server.terminate();
     wait_for_log(&server, "stopping");
@@ -119,7 +119,7 @@ fn a_second_signal_after_a_second_ends_at_once_and_says_what_was_cut() {
 }
 
 #[test]
-fn what_the_grace_period_does_not_suffice_for_is_told_so() {
+fn requests_unfinished_after_the_grace_period_get_an_error() {
     let (mut server, connections, pid) =
         with_endless_requests("[limits]\nshutdown_grace = '300ms'");
     server.terminate();
@@ -145,7 +145,7 @@ fn memory(name: &str) -> u64 {
 }
 
 #[test]
-fn memory_that_other_programs_take_is_not_for_models() {
+fn memory_used_by_other_programs_reduces_the_budget_of_models() {
     const TAKEN: u64 = 1 << 30;
     let server = Setup::cpu().start();
     server.wait_until_ready();

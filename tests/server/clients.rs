@@ -40,7 +40,7 @@ type Refusal =
     (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static [u16]);
 
 #[test]
-fn the_next_request_is_answered_after_every_refusal() {
+fn next_request_on_a_connection_is_answered_after_every_rejection() {
     const KEY: (&str, &str) = ("X-API-Key", "secret");
     let setup =
         Setup::cpu().args(&["--api-key", "secret"]).config("[limits]\nbody_bytes = 1000000");
@@ -81,7 +81,7 @@ fn endless(server: &Server, path: &str, bytes: usize) -> Response {
 }
 
 #[test]
-fn what_is_not_read_to_its_end_closes_the_connection() {
+fn connection_is_closed_when_a_body_is_not_read_to_its_end() {
     let server = Setup::cpu().start();
     let close = |answer: &Response, status: u16| {
         assert_eq!((answer.status, answer.header("connection")), (status, Some("close")));
@@ -99,7 +99,7 @@ fn what_is_not_read_to_its_end_closes_the_connection() {
 }
 
 #[test]
-fn a_body_that_waits_for_100_continue_is_not_asked_for_by_a_refusal() {
+fn rejection_of_a_request_that_expects_100_continue_does_not_wait_for_its_body() {
     let server = Setup::cpu().start();
     server.wait_until_ready();
     let head = |path: &str, length: usize| {
@@ -120,7 +120,7 @@ fn a_body_that_waits_for_100_continue_is_not_asked_for_by_a_refusal() {
 }
 
 #[test]
-fn http2_without_tls_is_answered() {
+fn http2_without_tls_is_answered_with_505() {
     let server = Setup::cpu().start();
     let mut connection = server.connect();
     let answer =
@@ -133,7 +133,7 @@ fn http2_without_tls_is_answered() {
 }
 
 #[test]
-fn values_that_are_not_finite_go_both_ways() {
+fn non_finite_values_are_accepted_and_returned() {
     let (server, _repository) = echo_server(Setup::cpu());
     for datatype in ["FP16", "BF16", "FP32", "FP64"] {
         let body = echo(datatype, "[2,2]", "[[NaN, -Infinity], [Infinity, 1.5]]");
@@ -164,7 +164,7 @@ fn gzip(body: &str) -> Vec<u8> {
 }
 
 #[test]
-fn compressed_bodies_are_taken() {
+fn compressed_bodies_are_accepted() {
     let setup = Setup::cpu().config("[limits]\nbody_bytes = 1000000");
     let (server, _repository) = echo_server(setup);
     let (level, body) = (Compression::fast(), echo("UINT8", "[1,2]", "[1, 2]"));
@@ -216,7 +216,7 @@ fn decompressed(response: &Response) -> String {
 }
 
 #[test]
-fn long_answers_are_compressed_where_that_is_accepted() {
+fn long_answers_are_compressed_if_the_client_accepts_it() {
     let (server, _repository) = echo_server(Setup::cpu());
     let numbers: Vec<i32> = (0..100_000).collect();
     let body = echo("INT32", "[1,100000]", &serde_json::to_string(&numbers).unwrap());
@@ -245,7 +245,7 @@ fn long_answers_are_compressed_where_that_is_accepted() {
 }
 
 #[test]
-fn classes_are_answered_in_place_of_an_output() {
+fn class_count_replaces_an_output_by_its_classes() {
     let (server, _repository) = echo_server(Setup::cpu());
     let ask = |count: u64, binary: bool| {
         let mut body: Value = serde_json::from_str(SEVEN).unwrap();
@@ -278,7 +278,7 @@ fn classes_are_answered_in_place_of_an_output() {
 }
 
 #[test]
-fn fields_of_clients_are_ignored() {
+fn unknown_fields_of_requests_are_ignored() {
     let (server, _repository) = echo_server(Setup::cpu());
     let body = r#"{"model_name":"echo","id":"1","mine":{"a":[1]},"inputs":[{"name":"x","datatype":
         "UINT8","shape":[1,2],"data":[1,2],"note":"mine"}],"outputs":[{"name":"y","datatype":"UINT8"}]}"#;
@@ -341,7 +341,7 @@ fn preflight(server: &Server, origin: &str) -> Response {
 }
 
 #[test]
-fn browsers_may_ask_first_without_a_key() {
+fn preflight_requests_need_no_key() {
     let config = format!("allow_origins = ['http://localhost:3000', '{PAGE}']");
     let server = Setup::cpu().config(&config).args(&["--api-key", "secret"]).start();
     let answer = preflight(&server, PAGE);
@@ -360,7 +360,7 @@ fn browsers_may_ask_first_without_a_key() {
 }
 
 #[test]
-fn any_page_may_read_but_not_change_where_no_key_is_needed() {
+fn any_page_may_read_but_not_change_when_no_key_is_needed() {
     let (server, _repository) = echo_server(Setup::cpu().config("allow_origins = ['*']"));
     let send = |path: &str, body: &str| {
         server.send("POST", path, &[JSON, ("Origin", PAGE)], body.as_bytes())
@@ -375,7 +375,7 @@ fn any_page_may_read_but_not_change_where_no_key_is_needed() {
 }
 
 #[test]
-fn extensions_of_triton_that_are_absent_have_an_empty_state() {
+fn absent_extensions_of_triton_report_an_empty_state() {
     let server = Setup::cpu().start();
     server.wait_until_ready();
     let state = |path: &str| {

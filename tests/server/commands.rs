@@ -68,7 +68,7 @@ fn settings_come_from_flags_then_environment_then_file() {
 }
 
 #[test]
-fn settings_that_contradict_each_other_are_refused() {
+fn contradictory_settings_are_rejected() {
     let cases = [
         ("[adapters]\nmin = 3\nmax = 2", "adapters.min is 3, but adapters.max is 2"),
         ("[adapters]\nmax = 0", "nothing could ever serve"),
@@ -156,7 +156,7 @@ fn a_runtime_folder_that_others_may_enter_is_refused() {
 }
 
 #[test]
-fn the_key_is_asked_for() {
+fn requests_without_the_key_are_rejected() {
     let server = Setup::cpu().config("api_key = 'k3y'").start();
     assert_eq!(server.get("/v2").status, 401);
     assert_eq!(server.get("/v2/health/live").status, 200);
@@ -177,7 +177,7 @@ fn make_key(scopes: &[&str]) -> (String, String) {
 }
 
 #[test]
-fn keys_open_what_their_scopes_say_and_are_read_again() {
+fn keys_grant_their_scopes_and_are_read_again_when_the_file_changes() {
     let folder = Folder::new();
     let (reader, read) = make_key(&["read"]);
     let (client, infer) = make_key(&["infer"]);
@@ -222,7 +222,7 @@ fn keys_open_what_their_scopes_say_and_are_read_again() {
 }
 
 #[test]
-fn a_file_of_keys_that_cannot_be_read_keeps_the_server_from_starting() {
+fn unreadable_key_file_prevents_the_start() {
     let folder = Folder::new();
     let file = folder.write("keys.toml", "[[key]]\nname = 'a'");
     for (path, words) in [(file.as_path(), "missing field `sha256`"), (Path::new("/none"), "/none")]
@@ -234,7 +234,7 @@ fn a_file_of_keys_that_cannot_be_read_keeps_the_server_from_starting() {
 }
 
 #[test]
-fn adapters_that_the_settings_name_and_nobody_has_are_told() {
+fn adapter_ids_in_the_settings_that_match_no_adapter_are_logged() {
     let config = "[adapters]\nexclude = ['vulkan-1-2-3']\nmemory = { gone = 1000000 }\n\
                   [test.slow.cpu]\nrow = '1us'\n[test.slow.missing]\nrow = '1ms'";
     let server = Setup::cpu().config(config).start();

@@ -26,14 +26,14 @@ fn served(config: &str) -> (String, [u64; 2], [u64; 2]) {
 
 /// What is refused is tried in `src/worker/confine.rs`.
 #[test]
-fn workers_give_up_rights_and_serve() {
+fn workers_drop_their_rights_and_serve() {
     let (told, [filters, _], worker) = served("");
     assert!(told.contains("system calls (seccomp)"), "{told}");
     assert_eq!(worker, [filters + 1, 1]);
 }
 
 #[test]
-fn workers_keep_their_rights_if_the_settings_say_so() {
+fn workers_keep_their_rights_if_confinement_is_off() {
     let (told, server, worker) = served("[workers]\nconfine = false");
     assert_eq!(told, "nothing: workers.confine is false");
     assert_eq!(worker, server);

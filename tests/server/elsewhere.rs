@@ -124,7 +124,7 @@ fn deliver(chunks: &Receiver<(Instant, Vec<u8>)>, mut to: TcpStream, traffic: &T
 /// The weights of a model are sent to a worker that may not have them, once: a transfer that is cut
 /// goes on where it was, and a worker that starts again has all of them.
 #[test]
-fn files_of_models_are_sent_once_to_a_worker_elsewhere() {
+fn model_files_are_sent_once_to_a_remote_worker() {
     const WEIGHTS: usize = 24 << 20;
     let repository = Folder::new();
     models::add_echo(&repository, "echo", 1, "0ms");
@@ -215,7 +215,7 @@ fn rate(server: &Server) -> f64 {
 
 /// With 5 ms there and back one batch at a time leaves the worker idle for most of the time.
 #[test]
-fn several_slots_hide_the_way_to_a_worker() {
+fn several_slots_hide_the_round_trip_to_a_remote_worker() {
     let here = rate(&server(1, None).0);
     let rates = [1, 2, 3].map(|slots| {
         let forwarder = Forwarder::new();
@@ -229,7 +229,7 @@ fn several_slots_hide_the_way_to_a_worker() {
 }
 
 #[test]
-fn requests_survive_the_loss_of_the_connection_to_a_worker() {
+fn requests_are_answered_after_the_connection_to_a_worker_is_lost() {
     let forwarder = Forwarder::new();
     let (server, _repository) = server(3, Some(&forwarder));
     let (right, wrong) = std::thread::scope(|scope| {

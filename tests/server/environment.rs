@@ -28,7 +28,7 @@ fn workers_start_from_the_running_image_after_the_program_was_replaced() {
 }
 
 #[test]
-fn a_cache_folder_that_cannot_be_made_is_not_needed() {
+fn server_serves_without_a_cache_folder_that_cannot_be_made() {
     let folder = Folder::new();
     let file = folder.write("file", "");
     let server = Setup::cpu().cache_dir(&file.join("cache")).start();
@@ -40,7 +40,7 @@ fn a_cache_folder_that_cannot_be_made_is_not_needed() {
 }
 
 #[test]
-fn connections_leave_descriptors_for_workers() {
+fn client_connections_leave_descriptors_for_workers() {
     let server = Setup::cpu().before("ulimit -n 64").start();
     server.wait_until_ready();
     let mut first = server.connect();
@@ -57,7 +57,7 @@ fn connections_leave_descriptors_for_workers() {
 }
 
 #[test]
-fn the_limit_of_descriptors_is_raised_to_the_hard_one() {
+fn soft_limit_of_descriptors_is_raised_to_the_hard_limit() {
     let server = Setup::cpu().before("ulimit -Sn 100").start();
     let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
@@ -66,7 +66,7 @@ fn the_limit_of_descriptors_is_raised_to_the_hard_one() {
 }
 
 #[test]
-fn a_runtime_folder_that_is_lost_is_no_fault_of_the_adapter_and_heals() {
+fn lost_runtime_folder_is_not_an_adapter_fault_and_service_resumes_once_it_is_back() {
     let folder = Folder::new();
     let runtime = folder.join("run");
     let server = Setup::cpu().runtime_dir(&runtime).start();
@@ -179,7 +179,7 @@ impl Drop for Group {
 }
 
 #[test]
-fn memory_of_a_container_is_what_models_may_have() {
+fn memory_limit_of_a_container_bounds_the_budget_of_models() {
     const LIMIT: u64 = 400 << 20;
     let Some(group) = memory_group("budget", LIMIT) else { return };
     let server = group.holds(Setup::cpu()).start();
@@ -198,7 +198,7 @@ fn memory_of_a_container_is_what_models_may_have() {
 }
 
 #[test]
-fn a_worker_that_the_kernel_kills_in_a_load_is_reported_as_memory_of_the_model() {
+fn worker_killed_by_the_kernel_during_a_load_is_reported_as_memory_of_the_model() {
     let Some(group) = memory_group("kill", 400 << 20) else { return };
     let models = Folder::new();
     let model = fs::read(testkit::models::package().join("tests/data/grows.onnx")).unwrap();

@@ -64,7 +64,7 @@ fn a_request_announces_the_next_one() {
 }
 
 #[test]
-fn who_may_infer_may_announce() {
+fn keys_with_scope_infer_may_announce() {
     let folder = Folder::new();
     let mut file = String::new();
     let keys = ["infer", "read"].map(|scope| {

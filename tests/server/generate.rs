@@ -140,7 +140,7 @@ fn streams_run_side_by_side_and_beside_other_models() {
 }
 
 #[test]
-fn cancelled_stream_frees_its_place() {
+fn cancelled_stream_frees_its_slot() {
     let (server, _models) = server(SLOW);
     let mut streams: Vec<Events> =
         (0..8).map(|_| open(&server, r#"{"count": 1000000000}"#)).collect();
@@ -191,7 +191,7 @@ fn cancelled_stream_ends_with_its_step() {
 
 /// A client that reads nothing holds neither the device nor memory without a bound.
 #[test]
-fn slow_reader_stalls_nobody_and_misses_nothing() {
+fn slow_reader_delays_no_other_client_and_receives_everything() {
     let (server, _models) = server("");
     let slow: Vec<Events> = (0..8).map(|_| open(&server, r#"{"count": 100000}"#)).collect();
     let quick = open(&server, r#"{"count": 1000}"#).rest().unwrap();
@@ -206,7 +206,7 @@ fn slow_reader_stalls_nobody_and_misses_nothing() {
 }
 
 #[test]
-fn stream_continues_where_a_killed_worker_left_it() {
+fn stream_continues_after_the_last_number_of_a_killed_worker() {
     let (server, _models) = server(SLOW);
     let mut stream = open(&server, r#"{"count": 300}"#);
     let mut all = Vec::new();

@@ -27,7 +27,7 @@ fn bodies_over_the_bound_are_refused() {
 }
 
 #[test]
-fn bytes_that_are_no_request() {
+fn bytes_that_are_not_http_are_rejected() {
     let server = Setup::cpu().start();
     let cases: [&[u8]; 6] = [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello\r\n\r\n",
@@ -60,7 +60,7 @@ fn bytes_that_are_no_request() {
 }
 
 #[test]
-fn slow_clients_are_let_go() {
+fn slow_clients_are_disconnected() {
     let config = "[limits]\nheader_timeout = '500ms'\nbody_timeout = '500ms'";
     let server = Setup::cpu().config(config).start();
     let mut slow_header = server.connect();
@@ -81,7 +81,7 @@ fn slow_clients_are_let_go() {
 }
 
 #[test]
-fn connections_over_the_cap_are_told_so() {
+fn connections_over_the_limit_are_answered_with_503() {
     let server = Setup::cpu().config("[limits]\nconnections = 4").start();
     // An exchange each, so that they are really taken; the last one is for another address.
     let mut held: Vec<_> = (0..3).map(|_| server.connect()).collect();
@@ -96,7 +96,7 @@ fn connections_over_the_cap_are_told_so() {
 }
 
 #[test]
-fn requests_for_no_path_are_answered() {
+fn requests_without_a_path_are_answered() {
     let server = Setup::cpu().start();
     // The first three broke the connection's task.
     for (line, status) in [
@@ -148,7 +148,7 @@ fn patient_server() -> (Server, Folder) {
 const ECHO: &str = r#"{"inputs":[{"name":"x","datatype":"UINT8","shape":[1,3],"data":[1,2,3]}]}"#;
 
 #[test]
-fn clients_that_hang_up_leave_nothing_behind() {
+fn requests_of_disconnected_clients_leave_nothing_behind() {
     let (server, _repository) = patient_server();
     let ask = request("POST", "/v2/models/echo/infer", &[], ECHO.as_bytes());
     let waiting: Vec<_> = (0..5)
@@ -176,7 +176,7 @@ fn clients_that_hang_up_leave_nothing_behind() {
 }
 
 #[test]
-fn a_full_queue_turns_requests_away() {
+fn full_queue_rejects_requests() {
     let repository = Folder::new();
     models::add_echo(&repository, "echo", 64, "8s");
     let setup = Setup::cpu().models(repository.path()).config("[limits]\nqueue_requests = 3");

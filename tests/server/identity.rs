@@ -33,7 +33,7 @@ fn echo_server(max_rows: usize, delay: &str) -> (Server, Folder) {
 }
 
 #[test]
-fn every_datatype_survives_every_way_through() {
+fn every_datatype_is_returned_unchanged_in_every_encoding() {
     let (server, _repository) = echo_server(4, "0s");
     let samples = samples();
     let tested: Vec<_> = samples.iter().map(|(datatype, ..)| *datatype).collect();
@@ -89,7 +89,7 @@ fn check_way(
 const NO_TEXT: &[u8] = b"\x02\0\0\0\xff\xfe";
 
 #[test]
-fn what_json_cannot_carry_is_refused_but_travels_raw() {
+fn bytes_that_are_not_utf8_are_rejected_as_json_and_returned_as_binary() {
     let (server, _repository) = echo_server(4, "0s");
     let send = |raw_out: bool| {
         let mut body = json!({
@@ -155,7 +155,7 @@ fn requests_share_batches_and_each_gets_its_own_answer() {
 }
 
 #[test]
-fn large_tensors_come_back_whole() {
+fn large_tensors_are_returned_complete() {
     let (server, _repository) = echo_server(4, "0s");
     // Several pieces of the wire, none of them full at the end.
     let raw: Vec<u8> = (0..3_000_001u32).map(|at| (at * 2_654_435_761) as u8).collect();

@@ -88,7 +88,7 @@ fn overwrite(folder: &Folder, data: &[u8]) {
 }
 
 #[test]
-fn a_model_serves_on_when_its_files_are_overwritten_by_bad_ones() {
+fn model_is_still_served_after_its_files_are_overwritten_by_bad_ones() {
     let (folder, cache) = (Folder::new(), Folder::new());
     overwrite(&folder, &good());
     let mut server = start(&folder, cache.path(), "50ms");
@@ -130,7 +130,7 @@ fn a_model_serves_on_when_its_files_are_overwritten_by_bad_ones() {
 }
 
 #[test]
-fn files_that_change_unseen_are_found_bad_by_the_next_load() {
+fn files_that_change_between_scans_are_found_bad_by_the_next_load() {
     for (what, data) in bad() {
         let (folder, cache) = (Folder::new(), Folder::new());
         overwrite(&folder, &good());
@@ -145,7 +145,7 @@ fn files_that_change_unseen_are_found_bad_by_the_next_load() {
 }
 
 #[test]
-fn an_older_version_serves_on_after_a_newer_one_that_cannot_be_loaded() {
+fn older_version_is_still_served_after_a_newer_one_fails_to_load() {
     for (what, data) in bad() {
         let (folder, cache) = (Folder::new(), Folder::new());
         folder.write("m/1/model.onnx", good());
@@ -196,7 +196,7 @@ fn each_version_stays_served_when_only_one_is_overwritten() {
 }
 
 #[test]
-fn external_data_belong_to_what_is_kept() {
+fn external_data_are_kept_with_their_model() {
     let (folder, cache) = (Folder::new(), Folder::new());
     models::add_digits(&folder, "digits");
     folder.write("far.onnx", models::external_linear("./data/w.bin"));
@@ -213,7 +213,7 @@ fn external_data_belong_to_what_is_kept() {
 }
 
 #[test]
-fn nothing_is_kept_of_models_that_left() {
+fn nothing_is_kept_of_removed_models() {
     let (folder, cache) = (Folder::new(), Folder::new());
     overwrite(&folder, &good());
     let server = start(&folder, cache.path(), "50ms");
@@ -228,7 +228,7 @@ fn nothing_is_kept_of_models_that_left() {
 }
 
 #[test]
-fn without_room_nothing_is_kept_and_models_serve_all_the_same() {
+fn models_over_the_limit_of_kept_files_are_served_but_not_kept() {
     let (folder, cache) = (Folder::new(), Folder::new());
     folder.write("bare.onnx", good());
     let setup = Setup::cpu().models(folder.path()).cache_dir(cache.path());

@@ -52,7 +52,7 @@ fn starts_clients_and_models_are_remembered() {
 }
 
 #[test]
-fn a_model_that_comes_later_in_a_run_gets_what_was_learned_of_it() {
+fn model_added_during_a_run_gets_its_learned_values() {
     let (cache, folder) = (Folder::new(), Folder::new());
     models::add_digits(&folder, "digits");
     models::add_echo(&folder, "echo", 8, "0s");
@@ -78,7 +78,7 @@ fn a_model_that_comes_later_in_a_run_gets_what_was_learned_of_it() {
 }
 
 #[test]
-fn a_file_that_is_broken_or_of_another_time_is_borne() {
+fn broken_or_outdated_file_is_replaced() {
     let cache = Folder::new();
     let server = started(&cache);
     infer(&server);

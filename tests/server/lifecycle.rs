@@ -22,7 +22,7 @@ fn worker(server: &Server) -> u32 {
 }
 
 #[test]
-fn the_operator_has_the_last_word() {
+fn mode_set_by_the_operator_overrides_the_policy() {
     let server = Setup::cpu().start();
     server.set_mode_when_listed("cpu", "off");
     wait_for("nothing is ready", HANG, || server.get("/v2/health/ready").status == 503);
@@ -45,7 +45,7 @@ fn the_operator_has_the_last_word() {
 }
 
 #[test]
-fn a_slowed_worker_is_slow_and_the_log_says_so() {
+fn slowed_worker_is_slow_and_the_log_reports_it() {
     let server = Setup::cpu().config("[test.slow.cpu]\nbatch = '50ms'\nrow = '100ms'").start();
     assert!(server.log().contains("slowed for a test"), "{}", server.log());
     check_still_serves(&server);
@@ -56,7 +56,7 @@ fn a_slowed_worker_is_slow_and_the_log_says_so() {
 }
 
 #[test]
-fn without_requests_nothing_is_on() {
+fn no_adapter_is_on_without_requests() {
     // By default waiting takes no energy on the CPU, and it stays for an hour.
     let config = "[adapters]\nstart_price = 0\nlate_penalty_joules = 0\n[adapters.power.cpu]\n\
                   idle = 1.0\nactive = 60.0\nstart = 20.0";
@@ -78,7 +78,7 @@ fn without_requests_nothing_is_on() {
 }
 
 #[test]
-fn a_worker_that_dies_is_replaced_and_nobody_notices() {
+fn requests_are_answered_although_their_worker_dies_and_is_replaced() {
     let server = Setup::cpu().config("[workers]\nbackoff = '200ms'").start();
     check_still_serves(&server);
     let first = worker(&server);
@@ -123,7 +123,7 @@ fn with_queued_requests(count: usize) -> (Server, Folder, Vec<Connection>) {
 }
 
 #[test]
-fn what_was_admitted_is_answered_before_the_server_stops() {
+fn admitted_requests_are_answered_before_the_server_stops() {
     let (mut server, _repository, connections) = with_queued_requests(8);
     let pid = worker(&server);
     server.terminate();
@@ -187,7 +187,7 @@ fn next_event(connection: &mut Connection, name: &str) -> Value {
 }
 
 #[test]
-fn events_tell_what_happens() {
+fn event_stream_sends_snapshots_and_decisions() {
     let mut server = Setup::cpu().start();
     let mut events = server.connect();
     events.send(&request("GET", "/api/events", &[], b"")).unwrap();
@@ -211,7 +211,7 @@ fn events_tell_what_happens() {
 }
 
 #[test]
-fn the_serving_process_never_holds_a_driver() {
+fn serving_process_never_loads_a_driver() {
     let server = Setup::cpu().start();
     for _ in 0..20 {
         check_still_serves(&server);

@@ -57,7 +57,7 @@ fn names_are_of_any_script() {
 }
 
 #[test]
-fn names_that_cannot_be_shown_as_they_are_are_refused() {
+fn names_with_control_characters_or_excessive_length_are_rejected() {
     let folder = Folder::new();
     for name in ["a\u{202e}b", "new\nline", "-flag", &"a".repeat(201)] {
         folder.write(&format!("{name}.onnx"), linear());
@@ -75,7 +75,7 @@ fn names_that_cannot_be_shown_as_they_are_are_refused() {
 }
 
 #[test]
-fn folders_are_found_as_others_lay_them_out() {
+fn folders_in_the_layouts_of_other_tools_are_found() {
     let folder = Folder::new();
     folder.write("hugging/config.json", "{}");
     folder.write("hugging/onnx/model.onnx", linear());
@@ -109,7 +109,7 @@ default_model_filename: "net.onnx"
 "#;
 
 #[test]
-fn a_repository_of_triton_is_served_as_its_configuration_says() {
+fn triton_repository_is_served_according_to_its_configuration() {
     let folder = Folder::new();
     for version in [1, 2, 3] {
         folder.write(&format!("triton/{version}/net.onnx"), linear());

@@ -22,7 +22,7 @@ fn check_linear(server: &Server, model: &str) {
 }
 
 #[test]
-fn a_file_dropped_into_the_folder_is_served() {
+fn file_added_to_the_folder_is_served() {
     let folder = Folder::new();
     models::add_echo(&folder, "echo", 8, "0s");
     let server =
@@ -44,7 +44,7 @@ fn a_file_dropped_into_the_folder_is_served() {
 }
 
 #[test]
-fn graphs_need_no_manifest_wherever_they_lie() {
+fn graphs_need_no_manifest_in_any_layout() {
     let folder = Folder::new();
     folder.write("bare.onnx", file("linear.onnx"));
     folder.write("single/model.onnx", file("linear.onnx"));
@@ -78,7 +78,7 @@ fn a_graph_of_one_row_answers_many() {
 }
 
 #[test]
-fn models_check_says_what_a_file_needs() {
+fn models_check_reports_operators_inputs_and_launches() {
     let folder = Folder::new();
     let good = folder.write("linear.onnx", file("linear.onnx"));
     let output = run(&["models", "check", &good.display().to_string()], &[]);
@@ -102,7 +102,7 @@ fn models_check_says_what_a_file_needs() {
 /// The second check of the proof: the worker answers wrongly in the step that compares rows
 /// together with rows apart (the seventh: opening, reading, two buckets warmed up, two timed).
 #[test]
-fn a_model_whose_rows_differ_together_is_run_whole() {
+fn model_whose_rows_give_other_results_in_a_batch_is_run_whole() {
     let folder = Folder::new();
     folder.write("linear/model.onnx", file("linear.onnx"));
     folder.write("linear/model.toml", "kind = \"onnx\"\n[batch]\nmax_rows = 2\n");
@@ -117,7 +117,7 @@ fn a_model_whose_rows_differ_together_is_run_whole() {
 
 /// The request that finds it out through `generate` is answered too, and so are those after it.
 #[test]
-fn generate_is_answered_while_a_model_turns_out_to_be_run_whole() {
+fn generate_is_answered_while_its_model_is_switched_to_whole_runs() {
     let folder = Folder::new();
     folder.write("linear/model.onnx", file("linear.onnx"));
     folder.write("linear/model.toml", "kind = \"onnx\"\n[batch]\nmax_rows = 2\n");
@@ -134,7 +134,7 @@ fn generate_is_answered_while_a_model_turns_out_to_be_run_whole() {
 
 /// The same while the model is loaded anew through the API.
 #[test]
-fn a_model_on_trial_whose_rows_differ_together_is_served_whole() {
+fn reloaded_model_whose_rows_give_other_results_in_a_batch_is_run_whole() {
     let folder = Folder::new();
     let faults = "[[test.faults]]\nfault = 'wrong_answer'\nat = 7";
     let setup = Setup::cpu().models(folder.path()).args(&["--models-poll-interval", "0s"]);
@@ -151,7 +151,7 @@ fn a_model_on_trial_whose_rows_differ_together_is_served_whole() {
 
 /// `y` is the element of `[1, 2, 3]` at `i - 1000`: zeros cannot be answered.
 #[test]
-fn a_graph_that_takes_no_zeros_is_loaded_again_through_the_api() {
+fn graph_that_fails_on_zeros_is_loaded_through_the_api() {
     let folder = Folder::new();
     folder.write("far.onnx", file("gather_by_difference.onnx"));
     let server = Setup::cpu().models(folder.path()).args(&["--models-poll-interval", "0s"]).start();
@@ -171,7 +171,7 @@ fn a_graph_that_takes_no_zeros_is_loaded_again_through_the_api() {
 }
 
 #[test]
-fn the_manifest_decides_how_rows_become_runs() {
+fn manifest_determines_how_rows_are_batched() {
     let folder = Folder::new();
     for mode in ["stacked", "each", "whole"] {
         folder.write(&format!("{mode}/model.onnx"), file("linear.onnx"));

@@ -193,7 +193,7 @@ fn answers_are_as_described() {
 }
 
 #[test]
-fn the_check_of_schemas_sees_what_it_looks_for() {
+fn schema_check_detects_violations() {
     let schema = json!({"type": "object", "required": ["a"], "properties": {
         "a": {"type": ["integer", "null"], "minimum": 0}, "b": {"$ref": "#/b"}}});
     let document =

@@ -20,7 +20,7 @@ fn output(answer: &Value, name: &str) -> Value {
 const CURL: &str = "application/x-www-form-urlencoded";
 
 #[test]
-fn an_image_becomes_lines_of_text() {
+fn ocr_answers_an_image_with_lines_of_text() {
     let server = Setup::cpu().start();
     let answer = send(&server, "ocr", CURL, &example("page.png"));
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -48,7 +48,7 @@ fn an_image_becomes_lines_of_text() {
 }
 
 #[test]
-fn bytes_become_a_type() {
+fn filetype_answers_bytes_with_their_type() {
     let server = Setup::cpu().start();
     let octets = "application/octet-stream";
     for (file, label) in [
@@ -71,7 +71,7 @@ fn bytes_become_a_type() {
 }
 
 #[test]
-fn a_file_without_bytes_is_named_empty() {
+fn filetype_answers_an_empty_file_with_empty() {
     let server = Setup::cpu().start();
     let empty = send(&server, "filetype", "application/octet-stream", b"");
     assert_eq!(empty.status, 200, "{}", empty.text());
@@ -87,7 +87,7 @@ fn a_file_without_bytes_is_named_empty() {
 }
 
 #[test]
-fn an_ensemble_that_names_no_target_has_none() {
+fn ensemble_without_a_latency_target_has_none() {
     let server = Setup::cpu().start();
     server.wait_until_ready();
     let models = server.snapshot()["models"].take();
@@ -99,7 +99,7 @@ fn an_ensemble_that_names_no_target_has_none() {
 }
 
 #[test]
-fn a_chain_waits_for_its_links() {
+fn ensemble_is_served_only_while_its_members_are() {
     let folder = Folder::new();
     models::add_echo(&folder, "echo", 8, "0s");
     let chain = |link: &str| {

@@ -108,7 +108,7 @@ fn broken_models_are_listed_and_the_others_are_served() {
 }
 
 #[test]
-fn the_models_command_tells_good_from_broken() {
+fn models_command_marks_good_and_broken_models() {
     let builtin = run(&["models"], &[]);
     assert!(builtin.status.success());
     assert!(String::from_utf8_lossy(&builtin.stdout).contains("digits"));

@@ -15,7 +15,7 @@ fn trace() -> String {
 }
 
 #[test]
-fn what_was_recorded_can_be_simulated() {
+fn recorded_trace_can_be_simulated() {
     let folder = Folder::new();
     let (trace, mix) = (folder.join("day.csv"), folder.join("day.toml"));
     let mut server = Setup::cpu().args(&["--record", trace.to_str().unwrap()]).start();
@@ -80,7 +80,7 @@ fn policies_and_laws_are_compared_and_drawn() {
 }
 
 #[test]
-fn files_that_cannot_be_used_are_named() {
+fn errors_name_the_file_that_cannot_be_used() {
     let folder = Folder::new();
     let (good, mix) = (folder.write("trace.csv", trace()), folder.write("mix.toml", ADAPTERS));
     let bad = folder.write("bad.csv", "arrival_s\n2\n1\n");
@@ -117,7 +117,7 @@ fn whatif(server: &testkit::Server) -> Value {
 }
 
 #[test]
-fn a_server_tells_what_its_requests_would_have_cost_otherwise() {
+fn server_reports_the_cost_of_its_requests_under_other_settings() {
     let server = asked(30);
     wait_until("the CPU is measured", HANG, || {
         let recording = server.get("/api/recording").json();
@@ -160,7 +160,7 @@ fn the_last_requests_of_a_server_can_be_simulated() {
 }
 
 #[test]
-fn a_server_that_nobody_asked_has_nothing_to_tell() {
+fn comparison_of_settings_is_empty_before_the_first_request() {
     let server = asked(0);
     server.wait_until_ready();
     let answer = whatif(&server);

@@ -56,7 +56,7 @@ fn a_worker_receives_no_secret_of_the_servers_environment() {
 }
 
 #[test]
-fn a_filter_of_the_log_that_means_nothing_is_an_error() {
+fn invalid_log_filter_is_an_error() {
     for (filter, told) in [
         ("banana", "'banana' is neither a level"),
         ("info,concertina::engin=debug", "'concertina::engin' is neither a level"),
@@ -121,7 +121,7 @@ fn a_key_is_read_from_a_file_and_again_when_it_changes() {
 }
 
 #[test]
-fn a_key_that_others_can_read_is_warned_of() {
+fn key_file_that_others_can_read_causes_a_warning() {
     let folder = Folder::new();
     let file = key_file(&folder, "k3y", 0o644);
     let readable = "every user of this machine may read the API key";
@@ -139,7 +139,7 @@ fn a_key_that_others_can_read_is_warned_of() {
 }
 
 #[test]
-fn addresses_to_listen_on_may_be_written_as_people_do() {
+fn common_forms_of_listen_addresses_are_accepted() {
     let server = Setup::cpu().args(&["--listen", "localhost:0"]);
     let (status, log) = server.fail();
     assert_eq!(status.code(), Some(2), "the option is given twice: {log}");
@@ -167,7 +167,7 @@ fn taken(folder: &Folder) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_predictable_folder_of_others_does_not_keep_the_server_from_starting() {
+fn runtime_folder_taken_by_another_user_does_not_prevent_the_start() {
     let folder = Folder::new();
     let predictable = taken(&folder);
     let start = || {
@@ -204,7 +204,7 @@ fn caches_without_a_folder_are_not_kept_in_a_folder_of_others() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_told_with_its_settings() {
+fn error_about_a_folder_that_cannot_be_made_names_its_settings() {
     let folder = Folder::new();
     let file = folder.write("file", "");
     let below = file.join("run");

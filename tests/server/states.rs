@@ -50,7 +50,7 @@ fn golden(expected: [f64; 2]) -> String {
 }
 
 #[test]
-fn a_file_that_cannot_be_served_is_unavailable_before_anyone_asks() {
+fn file_that_cannot_be_served_is_unavailable_before_the_first_request() {
     let folder = Folder::new();
     folder.write("unknown.onnx", data("unknown_operator.onnx"));
     folder.write("cut.onnx", &data("linear.onnx")[..100]);
@@ -115,7 +115,7 @@ fn a_load_that_failed_is_not_repeated_until_the_file_changes() {
 }
 
 #[test]
-fn a_file_that_the_machine_cannot_read_is_no_fault_of_the_file() {
+fn unreadable_file_is_answered_with_500_and_served_once_readable() {
     if rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: root may read everything");
         return;
@@ -144,7 +144,7 @@ fn ensemble(member: &str, input: &str) -> String {
 }
 
 #[test]
-fn an_ensemble_with_a_member_that_cannot_be_served_says_why() {
+fn ensemble_reports_why_a_member_cannot_be_served() {
     let folder = Folder::new();
     folder.write("good.onnx", data("linear.onnx"));
     folder.write("unknown.onnx", data("unknown_operator.onnx"));
@@ -186,7 +186,7 @@ fn an_ensemble_with_a_member_that_cannot_be_served_says_why() {
 }
 
 #[test]
-fn a_folder_in_which_nothing_is_found_says_what_is_looked_for() {
+fn folder_without_a_model_file_reports_the_expected_files() {
     let folder = Folder::new();
     folder.make_dir("empty");
     folder.write("named/v1/model.onnx", data("linear.onnx"));
@@ -199,7 +199,7 @@ fn a_folder_in_which_nothing_is_found_says_what_is_looked_for() {
 }
 
 #[test]
-fn models_check_refuses_what_serving_refuses() {
+fn models_check_rejects_files_that_the_server_rejects() {
     let folder = Folder::new();
     let check = |name: &str| {
         let output = run(&["models", "check", folder.join(name).to_str().unwrap()], &[]);

@@ -34,7 +34,7 @@ fn has(program: &str) -> bool {
 }
 
 #[test]
-fn metrics_are_as_prometheus_wants_them() {
+fn metrics_pass_the_check_of_promtool() {
     let server = Setup::cpu().start();
     ask(&server, &[]);
     let classic = server.get("/metrics");
@@ -102,7 +102,7 @@ impl Drop for Prometheus {
 }
 
 #[test]
-fn a_prometheus_scrapes_and_answers() {
+fn prometheus_scrapes_the_server_and_answers_queries() {
     if !has("prometheus") {
         return;
     }
@@ -119,7 +119,7 @@ fn a_prometheus_scrapes_and_answers() {
 }
 
 #[test]
-fn the_grafana_dashboard_asks_for_what_there_is() {
+fn grafana_dashboard_queries_existing_metrics() {
     let server = Setup::cpu().start();
     ask(&server, &[]);
     let metrics = server.get("/metrics").text();
@@ -204,7 +204,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_collector_gets_one_span_per_request() {
+fn collector_receives_one_span_per_request() {
     let (address, received) = collector();
     let mut server = Setup::cpu().args(&["--otlp-endpoint", &address]).start();
     let parent = format!("00-{TRACE}-{PARENT}-01");
@@ -239,7 +239,7 @@ fn a_collector_gets_one_span_per_request() {
 }
 
 #[test]
-fn a_collector_that_is_away_costs_nobody_an_answer() {
+fn requests_are_answered_while_the_collector_is_unreachable() {
     let server = Setup::cpu().args(&["--otlp-endpoint", "http://127.0.0.1:9"]).start();
     (0..20).for_each(|_| drop(ask(&server, &[])));
     assert_eq!(server.snapshot()["models"][0]["errors"], 0);
@@ -273,7 +273,7 @@ fn the_access_log_names_each_request() {
 }
 
 #[test]
-fn what_happened_lately_is_shown() {
+fn recent_times_and_history_are_shown() {
     let server = Setup::cpu().start();
     (0..10).for_each(|_| drop(ask(&server, &[])));
     let snapshot = wait_until("recent times are shown", SOON, || {
@@ -297,7 +297,7 @@ fn what_happened_lately_is_shown() {
 }
 
 #[test]
-fn the_load_maker_is_bounded_and_stops() {
+fn load_generator_is_bounded_and_stops() {
     let server = Setup::cpu().start();
     assert_eq!(server.snapshot()["load"], Value::Null);
     for (order, status) in [
@@ -335,7 +335,7 @@ fn the_load_maker_is_bounded_and_stops() {
 }
 
 #[test]
-fn top_prints_a_frame_where_there_is_no_terminal() {
+fn top_prints_one_frame_without_a_terminal() {
     let server = Setup::cpu().args(&["--api-key", "k"]).start();
     server.wait_until_ready();
     let url = format!("http://{}", server.address);
@@ -349,7 +349,7 @@ fn top_prints_a_frame_where_there_is_no_terminal() {
 }
 
 #[test]
-fn a_target_that_cannot_be_met_is_told_with_what_is_aimed_at() {
+fn unreachable_latency_target_is_reported_with_the_effective_target() {
     let server = Setup::cpu().config("[test.slow.cpu]\nrow = '150ms'").start();
     server.wait_until_ready();
     for _ in 0..3 {

@@ -215,7 +215,7 @@ fn commands_end_quietly_when_their_reader_is_gone() {
 }
 
 #[test]
-fn a_disk_that_is_full_is_an_error() {
+fn full_disk_is_an_error() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut command = command(&["models"]);
     let output = command.stdout(full).stderr(Stdio::piped()).output().unwrap();
@@ -255,7 +255,7 @@ fn check_harmless(shown: &str) {
 }
 
 #[test]
-fn names_of_files_cannot_act_on_the_terminal() {
+fn file_names_are_escaped_on_the_terminal() {
     let folder = Folder::new();
     let repository = hostile_repository(&folder);
     let listed = run(&["models", "--models", repository.to_str().unwrap()], &[]);
@@ -279,7 +279,7 @@ fn names_of_files_cannot_act_on_the_terminal() {
 }
 
 #[test]
-fn what_drivers_write_to_stderr_is_shown_only_when_asked_for() {
+fn stderr_of_drivers_is_shown_only_with_verbose() {
     // The loader of Vulkan is as talkative as any driver.
     let env = [("VK_LOADER_DEBUG", "all")];
     let plain = run(&["adapters"], &env);

@@ -109,7 +109,7 @@ fn requests_over_tls_are_answered() {
 }
 
 #[test]
-fn a_new_certificate_is_taken_up_and_a_broken_one_is_not() {
+fn new_certificate_is_used_and_a_broken_one_is_ignored() {
     let (server, old, folder) = start("");
     let mut before = connect(&server, &old, HTTP).unwrap();
     assert_eq!(digits(&ask_for_a_digit(&mut before).unwrap()), [7]);
@@ -152,7 +152,7 @@ fn slow_handshakes_are_cut_and_count_as_connections() {
 }
 
 #[test]
-fn who_speaks_no_tls_is_told_so() {
+fn plain_http_on_a_tls_port_is_answered_with_400() {
     let (server, pair, _folder) = start("");
     let answer = server.post(INFER, SEVEN);
     assert_eq!(answer.status, 400);
@@ -173,7 +173,7 @@ fn who_speaks_no_tls_is_told_so() {
 }
 
 #[test]
-fn files_that_are_no_good_keep_the_server_from_starting() {
+fn invalid_tls_files_prevent_the_start() {
     let (folder, pair) = (Folder::new(), Pair::new());
     pair.write(&folder);
     let (certificate, key) = (folder.join("c.pem"), folder.join("k.pem"));
@@ -201,7 +201,7 @@ fn files_that_are_no_good_keep_the_server_from_starting() {
 }
 
 #[test]
-fn what_is_odd_about_certificate_and_key_is_told() {
+fn expired_certificate_and_readable_key_are_logged() {
     let folder = Folder::new();
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(2021, 1, 1);
@@ -215,7 +215,7 @@ fn what_is_odd_about_certificate_and_key_is_told() {
 }
 
 #[test]
-fn top_watches_a_server_that_speaks_tls() {
+fn top_connects_to_a_server_over_tls() {
     let (server, _pair, folder) = start("api_key = 'k'");
     let top = |url: &str, ca: Option<&Path>| {
         let ca = ca.map_or(vec![], |ca| vec!["--ca", ca.to_str().unwrap()]);

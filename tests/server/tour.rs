@@ -50,7 +50,7 @@ fn metadata_and_health() {
 }
 
 #[test]
-fn pixels_may_be_bytes_or_numbers() {
+fn pixels_are_accepted_as_bytes_or_numbers() {
     let server = Setup::cpu().start();
     for image in images::variants(6) {
         let bytes = probabilities(&server.post(INFER, &as_uint8(&image)));
@@ -71,7 +71,7 @@ fn binary(server: &Server, json: &Value, raw: &[u8]) -> testkit::Response {
 }
 
 #[test]
-fn tensors_travel_as_json_or_raw_bytes_in_both_directions() {
+fn tensors_are_accepted_and_returned_as_json_or_raw_bytes() {
     let server = Setup::cpu().start();
     let seven = images::seven();
     let expected = probabilities(&server.post(INFER, SEVEN));

@@ -49,7 +49,7 @@ fn status(server: &Server, method: &str, path: &str, headers: &[(&str, &str)]) -
 }
 
 #[test]
-fn every_operation_asks_for_the_scope_that_is_described() {
+fn every_operation_requires_its_described_scope() {
     let keyed = Keyed::start();
     let wrong = "Bearer cnc_wrong";
     let mut asked = 0;
@@ -249,7 +249,7 @@ fn told(keyed: &Keyed) -> String {
 }
 
 #[test]
-fn nobody_reads_what_another_asked_or_was_told() {
+fn clients_cannot_read_requests_and_answers_of_others() {
     let keyed = Keyed::start();
     let secret = "s3cret-of-another-client";
     let send = |path: &str, body: &Value| {
@@ -285,7 +285,7 @@ fn nobody_reads_what_another_asked_or_was_told() {
 }
 
 #[test]
-fn a_connection_keeps_no_key() {
+fn key_is_checked_for_each_request_of_a_connection() {
     let keyed = Keyed::start();
     let mut connection = keyed.server.connect();
     let with = request("GET", "/api/snapshot", &[("X-API-Key", keyed.key("read"))], b"");

@@ -46,7 +46,7 @@ fn files() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn spoilt_uploads_are_answered_and_take_no_memory() {
+fn corrupted_uploads_are_answered_and_hold_no_memory() {
     let repository = Folder::new();
     add_readers(&repository);
     let server = Setup::cpu().models(repository.path()).start();
@@ -111,7 +111,7 @@ fn zlib(data: &mut dyn std::io::Read) -> Vec<u8> {
 }
 
 #[test]
-fn bombs_in_images_are_not_unpacked() {
+fn decompression_bombs_in_images_are_not_unpacked() {
     let repository = Folder::new();
     add_readers(&repository);
     let server = Setup::cpu().models(repository.path()).start();

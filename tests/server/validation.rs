@@ -35,7 +35,7 @@ fn longest(server: &Server, is_over: impl Fn() -> bool) -> Duration {
 /// One file takes seconds and much memory, the other half a minute or more. Until the second is
 /// given up `digits` is served, and the small models that came with them are.
 #[test]
-fn a_new_model_that_takes_long_delays_no_other_model() {
+fn new_model_with_a_long_load_delays_no_other_model() {
     let repository = Folder::new();
     models::add_digits(&repository, "digits");
     let config = "[workers]\nvalidation_timeout = \"6s\"\n";
@@ -69,7 +69,7 @@ fn a_new_model_that_takes_long_delays_no_other_model() {
 }
 
 #[test]
-fn a_model_that_takes_long_is_served_if_its_load_ends_in_time() {
+fn model_with_a_long_load_is_served_if_the_load_ends_in_time() {
     let repository = Folder::new();
     models::add_digits(&repository, "digits");
     let server =

@@ -201,7 +201,7 @@ fn few_files_import_each_other() {
 }
 
 #[test]
-fn cycles_are_seen() {
+fn cycles_are_detected() {
     assert_eq!(paths("a::{b, c::{d, e as f}}"), ["a::b", "a::c::d", "a::c::e"]);
     let source = |code: &str| Source { is_root: false, code: code.to_owned() };
     let root = Source { is_root: true, code: "mod b;\npub use b::B;\n".to_owned() };

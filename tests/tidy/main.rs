@@ -150,7 +150,7 @@ fn functions(lines: &[String]) -> Vec<(String, usize)> {
 }
 
 #[test]
-fn this_test_sees_what_it_looks_for() {
+fn function_lengths_are_counted() {
     let lines = ["fn a() {", "    x", "}", "    fn b(", "    ) {", "    }"].map(str::to_owned);
     assert_eq!(functions(&lines), [("a".to_owned(), 3), ("b".to_owned(), 3)]);
     assert_eq!((room("src/server/body.rs"), room("src/cli.rs")), ("server", "cli"));
@@ -165,7 +165,7 @@ fn names_of_tests(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_promise_names_a_test_that_is_there() {
+fn every_promise_names_an_existing_test() {
     let text = fs::read_to_string(root().join("RELIABILITY.md")).unwrap();
     let mut code = String::new();
     for folder in ["src", "tests"] {

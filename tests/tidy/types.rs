@@ -59,7 +59,7 @@ fn types_are_small() {
 }
 
 #[test]
-fn methods_are_seen() {
+fn methods_are_counted() {
     assert_eq!(implemented("impl<'a> Tracer<'a> {"), Some("Tracer"));
     assert_eq!(implemented("impl Adapter {"), Some("Adapter"));
     assert_eq!(implemented("impl Display for Adapter {"), None);
