@@ -51,7 +51,7 @@ fn main() {
     if std::env::var("VK_ICD_FILENAMES").is_err() {
         return println!("skipped: VK_ICD_FILENAMES names no drivers");
     }
-    let asked = |part: &str| {
+    let selected = |part: &str| {
         let mut parts = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
         parts.peek().is_none() || parts.any(|arg| arg == part)
     };
@@ -63,7 +63,7 @@ fn main() {
         ("digits", |_| real_chunks()),
         ("growth", growth),
     ];
-    parts.iter().filter(|(name, _)| asked(name)).for_each(|(_, run)| run(&identity));
+    parts.iter().filter(|(name, _)| selected(name)).for_each(|(_, run)| run(&identity));
     std::fs::remove_dir_all(identity).unwrap();
 }
 

@@ -1,5 +1,8 @@
-//! Links libFuzzer, which `fuzz/build.sh` has compiled and tells where.
-#![allow(clippy::disallowed_methods, reason = "a build script is told through its environment")]
+//! Links libFuzzer, which `fuzz/build.sh` has compiled; its folder is in `LIBFUZZER`.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a build script gets its input through the environment"
+)]
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBFUZZER");

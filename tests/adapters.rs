@@ -1,7 +1,7 @@
-//! Adapters as real drivers show them: listed, opened, checked, probed and handed to burn.
+//! Adapters of real drivers: listed, opened, checked, probed and passed to burn.
 //!
-//! Uses whatever drivers the environment offers (`VK_ICD_FILENAMES` chooses Vulkan's) and says
-//! so where there are none.
+//! Uses the drivers of the environment (`VK_ICD_FILENAMES` selects those of Vulkan). Without
+//! drivers the tests are skipped with a message.
 #![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
 #![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
 
@@ -20,20 +20,21 @@ use std::time::{Duration, Instant};
 /// Set in the child that [`listing_without_drivers_finds_only_the_cpu`] starts.
 const CHILD: &str = "CONCERTINA_TEST_WITHOUT_DRIVERS";
 
-/// Two Vulkan instances made at the same time crash some loaders, so one test runs at a time.
+/// Two Vulkan instances created at the same time crash some loaders, so that one test runs at a
+/// time.
 fn driver() -> MutexGuard<'static, ()> {
     static DRIVER: Mutex<()> = Mutex::new(());
     DRIVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The adapters to test: software ones too. GL stays off as it is by default: what naga 30 makes
-/// of a signed remainder there is for the driver to guess, and the check finds it.
+/// The adapters to test, software ones included. GL stays off, as it is by default: the code that
+/// naga 30 generates there for a signed remainder is undefined, and the check detects that.
 fn adapters() -> Vec<AdapterEntry> {
     let rules = Rules { software: Software::Allow, ..Rules::default() };
     let mut entries = list(&rules);
     entries.retain(|entry| entry.api != Api::Cpu && entry.state == Usability::Usable);
     if entries.is_empty() {
-        // Written past the test runner, which holds back what a passing test prints.
+        // Written directly to stderr: the test runner captures the output of tests that pass.
         let skipped = "SKIPPED: no graphics driver found; set VK_ICD_FILENAMES or install one";
         let _ = writeln!(std::io::stderr(), "{skipped}");
     }
@@ -59,7 +60,7 @@ fn every_adapter_opens_passes_its_check_and_has_a_speed() {
         );
         assert!(probe.gflops > 0.01 && probe.gflops < 1e6, "{probe:?}");
         assert!(probe.copy_gbytes_per_s > 0.01 && probe.copy_gbytes_per_s < 1e5, "{probe:?}");
-        // A bound against runaway growth, far above what it should take.
+        // A bound against runaway growth, far above the expected time.
         assert!(probe_time < Duration::from_secs(20), "{probe_time:?}");
     }
 }
@@ -82,7 +83,7 @@ fn burn_computes_on_an_opened_device() {
         let device = register(open(&entry).unwrap_or_else(|error| panic!("{}: {error}", entry.id)))
             .unwrap_or_else(|error| panic!("{}: {error}", entry.id));
         let data = Tensor::<1>::from_floats([1.5, -2.0, 4.0], &device) * 2.0 + 1.0;
-        let values = data.into_data().try_to_vec::<f32>().expect("floats were asked for");
+        let values = data.into_data().try_to_vec::<f32>().expect("the data are floats");
         assert_eq!(values, [4.0, -3.0, 9.0], "{}", entry.id);
     }
 }

@@ -1,14 +1,17 @@
-//! What fuzzing has found worth keeping (`fuzz/corpus/`), through the same functions again: real
-//! inputs, those that reach what others do not, and all that ever broke something.
+//! Replays the corpus of fuzzing (`fuzz/corpus/`) through the same functions: real inputs, inputs
+//! that reach code that others do not, and all inputs that ever caused a defect.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
-#![allow(clippy::disallowed_methods, reason = "cargo tells by the environment where the source is")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "cargo passes the folder of the source in the environment"
+)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// Every file of a corpus; an error is what is expected of most.
+/// Reads every file of a corpus; most of them are expected to be errors.
 fn replay(corpus: &str, reads: impl Fn(&[u8]) -> bool) {
-    // Asked at run time, since checkouts may share compiled tests.
+    // Read at run time, since checkouts may share compiled tests.
     let source = std::env::var_os("CARGO_MANIFEST_DIR").unwrap();
     let folder = Path::new(&source).join("fuzz/corpus").join(corpus);
     let (mut good, mut broken, mut files) = (0, Vec::new(), 0);
@@ -50,7 +53,7 @@ fn uploads_are_read_or_errors() {
     replay("uploads", |data| kinds::hostile::upload(data).is_ok());
 }
 
-/// Files that are spoilt at a few places: `CONCERTINA_TEST_UPLOADS=100000` for the whole test.
+/// Files that are corrupted at a few places; `CONCERTINA_TEST_UPLOADS=100000` runs the whole test.
 #[test]
 fn corrupted_uploads_are_read_or_errors() {
     let count = std::env::var("CONCERTINA_TEST_UPLOADS");

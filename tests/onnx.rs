@@ -1,7 +1,7 @@
 //! ONNX's own backend tests and real models, on the CPU.
 //!
-//! `CONCERTINA_TEST_ONNX` names the folder that `tests/onnx/fetch.sh` fills; `tests/run` does it.
-//! Without it the tests say so and pass.
+//! `CONCERTINA_TEST_ONNX` is the folder that `tests/onnx/fetch.sh` fills; `tests/run` sets it.
+//! Without it the tests are skipped with a message.
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "what the test runner shows")]
 #![allow(clippy::disallowed_methods, reason = "the folder comes from the environment")]
 #![allow(clippy::expect_used, reason = "a helper that fails fails its test")]
@@ -18,10 +18,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
 use worker::caches::set_up;
 
-/// The tolerance that ONNX's own runner has by default, and that of real models in 32 bits.
+/// The default tolerance of ONNX's own runner, and the tolerance for real models in 32 bits.
 const OFFICIAL: (f64, f64) = (1e-3, 1e-5);
 const REAL: (f64, f64) = (1e-3, 1e-4);
-/// That of the light networks (`data.json` beside them: 2e-3 for one of them).
+/// The tolerance for the light networks (`data.json` beside them has 2e-3 for one of them).
 const LIGHT: (f64, f64) = (2e-3, 1e-7);
 
 /// Tests that fail, each with its reason. The list may only shrink.
@@ -37,7 +37,7 @@ fn folder(name: &str) -> Option<PathBuf> {
     folder
 }
 
-/// Runs the test in each folder; gives what failed, by name.
+/// Runs the test in each folder; returns the number of tests and the failures by name.
 fn run(root: &Path, tolerance: (f64, f64)) -> (usize, BTreeMap<String, String>) {
     let entries = root.read_dir().expect("the folder can be read");
     let mut names: Vec<String> = entries
@@ -67,7 +67,7 @@ fn run(root: &Path, tolerance: (f64, f64)) -> (usize, BTreeMap<String, String>) 
 fn one(folder: &Path, device: &Device, tolerance: (f64, f64)) -> Result<(), String> {
     let run = catch_unwind(AssertUnwindSafe(|| check_data_sets(folder, device, tolerance)));
     match run {
-        Ok(Ok(0)) => Err("there is no data set".to_owned()),
+        Ok(Ok(0)) => Err("the folder has no data set".to_owned()),
         Ok(outcome) => outcome.map(|_| ()).map_err(|error| error.to_string()),
         Err(_) => Err("it panicked".to_owned()),
     }
@@ -109,14 +109,14 @@ fn light_networks() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-/// Tests of which every so many is run on software adapters too; others run all of them.
+/// The stride of the tests that are run on software adapters; other adapters run all of them.
 const EVERY: usize = 12;
-/// What 32 bits cannot hold.
+/// Tests with values that 32 bits cannot hold.
 const WIDE: &[&str] = &["test_bitcast_float64_to_int64", "test_bitcast_int64_to_float64"];
-/// What a card may round the other way: Vulkan lets a quotient be off by 2.5 units in the last
-/// place, and this one is 25.5 before it is rounded.
+/// Tests with a result that a card may round the other way: Vulkan allows a quotient an error of
+/// 2.5 units in the last place, and this one is 25.5 before it is rounded.
 const HALVES: &[&str] = &["test_dynamicquantizelinear_expanded"];
-/// The real models that software adapters run in seconds.
+/// The real models that run on software adapters in seconds.
 const SMALL: &[&str] = &[
     "blazeface_front",
     "ppocr_cls",
@@ -127,7 +127,7 @@ const SMALL: &[&str] = &[
     "tinyocr_rec",
 ];
 
-/// One adapter of each vendor; software ones too.
+/// One adapter of each vendor, software ones included.
 fn adapters() -> Vec<AdapterEntry> {
     let mut entries = list(&Rules { software: Software::Allow, ..Rules::default() });
     entries.retain(|entry| entry.api != Api::Cpu && entry.state == Usability::Usable);
@@ -139,8 +139,8 @@ fn adapters() -> Vec<AdapterEntry> {
     entries
 }
 
-/// The adapters, with caches set up as workers do it; here once for all of them. Any use of burn
-/// fixes the settings of its caches for the whole process, so each test needs this first.
+/// The adapters, with caches set up as in workers, here once for all of them. The first use of burn
+/// fixes the settings of its caches for the whole process, so that each test needs this first.
 static ADAPTERS: LazyLock<Vec<AdapterEntry>> = LazyLock::new(|| {
     let adapters = adapters();
     let cache = std::env::temp_dir().join("concertina-test-tuned");

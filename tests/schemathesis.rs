@@ -1,8 +1,9 @@
-//! schemathesis against the running program: requests made at random from the served description,
-//! good and bad ones, and every answer held against it.
+//! schemathesis against the running program: random valid and invalid requests are generated from
+//! the served description, and every answer is compared with it.
 //!
-//! `CONCERTINA_TEST_SCHEMATHESIS` names the command; `tests/run` installs it. Without it the test
-//! says so and passes. `CONCERTINA_TEST_SCHEMATHESIS_EXAMPLES` asks for more of each operation.
+//! `CONCERTINA_TEST_SCHEMATHESIS` is the command; `tests/run` installs it. Without it the test is
+//! skipped with a message. `CONCERTINA_TEST_SCHEMATHESIS_EXAMPLES` is the number of requests of
+//! each operation.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
 #![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
@@ -13,13 +14,13 @@ use std::process::Command;
 use testkit::images::{SEVEN, digits};
 use testkit::{Folder, Server, Setup, models, tell};
 
-/// As `tests/schemathesis.toml` has it.
+/// The key in `tests/schemathesis.toml`.
 const KEY: &str = "cnc_for_schemathesis";
 
-/// What takes models and adapters away comes after everything else.
+/// Operations that remove models and adapters; they run after all others.
 const DESTRUCTIVE: [&str; 2] = ["setAdapterMode", "unloadModel"];
 
-/// Lets it ask what a file describes.
+/// Runs schemathesis on a description.
 fn fuzz(server: &Server, folder: &Folder, described: &Value, args: &[&str]) {
     let examples = std::env::var("CONCERTINA_TEST_SCHEMATHESIS_EXAMPLES");
     let examples = examples.unwrap_or_else(|_| "30".to_owned());
@@ -96,7 +97,7 @@ fn schemathesis_finds_no_violation() {
     fuzz(&server, &folder, &described, &[&["--phases", phases][..], &rest].concat());
     let those = ["--include-operation-id", mode, "--include-operation-id", unload];
     fuzz(&server, &folder, &described, &[&["--phases", phases][..], &those].concat());
-    // It still answers.
+    // The server still answers.
     let on = server.send("POST", "/api/adapters/cpu", &key, b"{\"mode\":\"auto\"}");
     assert_eq!(on.status, 200, "{}", on.text());
     let loaded = server.send("POST", "/v2/repository/models/digits/load", &key, b"");

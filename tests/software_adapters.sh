@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes a mixed-vendor "workstation" out of software Vulkan drivers: two lavapipe (Mesa) and one
-# SwiftShader (Google, inside the chromium package). Prints the value for VK_ICD_FILENAMES, or
-# nothing and the reason on stderr. Usage: software_adapters.sh FOLDER
+# Simulates a workstation with GPUs of two vendors by software Vulkan drivers: two lavapipe (Mesa) and
+# one SwiftShader (Google, in the package chromium). Prints the value for VK_ICD_FILENAMES, or
+# nothing, with the reason on stderr. Usage: software_adapters.sh FOLDER
 set -eu
 folder=$1
 mkdir -p "$folder"
@@ -17,7 +17,7 @@ swiftshader=$(find /usr/lib/chromium -name 'libvk_swiftshader.so' 2>/dev/null | 
 
 if [ -n "$lavapipe" ]; then
   add lavapipe0 "$lavapipe"
-  # The loader opens one library once; a copy under another name is a second driver.
+  # The loader opens a library only once; a copy under another name is a second driver.
   cp -u "$lavapipe" "$folder/libvulkan_lvp_copy.so"
   add lavapipe1 "$folder/libvulkan_lvp_copy.so"
 else

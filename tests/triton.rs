@@ -1,8 +1,8 @@
 //! Stock clients against the running program: Triton's (`tests/tritonclient_test.py`), KServe's,
 //! and HTTP clients that keep connections (`tests/clients_test.py`).
 //!
-//! `CONCERTINA_TEST_PYTHON` names a Python that has `tritonclient[http]`; `tests/run` makes one,
-//! with the other clients where they can be installed. Without it the tests are skipped with a
+//! `CONCERTINA_TEST_PYTHON` is a Python with `tritonclient[http]`; `tests/run` installs one, with
+//! the other clients where they can be installed. Without it the tests are skipped with a
 //! message.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
@@ -12,7 +12,7 @@
 use std::process::Command;
 use testkit::{Folder, Setup, models, tell};
 
-/// Runs a script of `tests/` and returns its output; `None` if there is no Python for it.
+/// Runs a script of `tests/` and returns its output; `None` without Python.
 fn run_script(script: &str, args: &[&str]) -> Option<String> {
     let Some(python) = std::env::var_os("CONCERTINA_TEST_PYTHON") else {
         tell(

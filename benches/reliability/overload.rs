@@ -58,12 +58,12 @@ fn beside(crowd: &Crowd, capacity: f64, lasting: Duration) {
 pub(crate) fn slow(clients: u64) {
     let crowd = Crowd::new();
     let lasting = Duration::from_secs(8);
-    let tell = |what: &str| {
+    let report = |what: &str| {
         let (took, refused) = crowd.one_by_one(lasting);
         let median = took.get(took.len() / 2).copied().unwrap_or_default();
         println!("{what}: {} answers, median {median:.1?}, {refused} refused", took.len());
     };
-    tell("alone");
+    report("alone");
     let begin = Instant::now();
     let dribble = || {
         let Ok(mut connection) = Connection::open(crowd.server.address) else { return };
@@ -79,12 +79,12 @@ pub(crate) fn slow(clients: u64) {
         for _ in 0..clients {
             scope.spawn(dribble);
         }
-        tell(&format!("beside {clients} that send a header byte by byte"));
+        report(&format!("beside {clients} that send a header byte by byte"));
     });
-    tell("afterwards");
+    report("afterwards");
     match h2load(&crowd, clients, lasting) {
         Ok(mut load) => {
-            tell(&format!("beside h2load with {clients} connections"));
+            report(&format!("beside h2load with {clients} connections"));
             println!("h2load ended: {}", load.wait().expect("it was started"));
         }
         Err(error) => println!("beside h2load: SKIPPED: {error}"),

@@ -1,12 +1,12 @@
-//! What makes a program of libFuzzer out of a function that takes bytes.
+//! A macro that makes a libFuzzer program of a function of bytes.
 
-/// libFuzzer calls this function with each input; a panic ends the program, which keeps the input.
+/// Defines the function that libFuzzer calls with each input; on a panic libFuzzer saves the input.
 #[macro_export]
 macro_rules! target {
     ($takes:expr) => {
         #[unsafe(no_mangle)]
         extern "C" fn LLVMFuzzerTestOneInput(data: *const u8, size: usize) -> i32 {
-            // SAFETY: libFuzzer gives `size` bytes; of none, the pointer may be null.
+            // SAFETY: libFuzzer passes `size` bytes; the pointer may be null if `size` is 0.
             let data = match size {
                 0 => &[],
                 _ => unsafe { std::slice::from_raw_parts(data, size) },

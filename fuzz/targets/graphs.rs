@@ -1,4 +1,4 @@
-//! ONNX files: read, made into plans, run on the host.
+//! ONNX files: read, planned, and run on the host.
 #![no_main]
 
 use std::panic::PanicHookInfo;
@@ -12,8 +12,8 @@ fn graph(data: &[u8]) {
     let _ = kinds::hostile::graph(data);
 }
 
-/// Operators run where panics are caught, since burn panics where its own checks fail. What begins
-/// in our own code is a defect all the same.
+/// Panics of operators are caught, since burn panics where its own checks fail. A panic that begins in
+/// the code of this repository is nevertheless a defect.
 fn hook(panic: &PanicHookInfo<'_>) {
     if panic.location().is_some_and(|at| at.file().starts_with("src/")) {
         eprintln!("{panic}");

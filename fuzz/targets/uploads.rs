@@ -1,4 +1,5 @@
-//! Files that clients upload: images, recordings and others, through tables of `model.toml`.
+//! Files that clients upload: images, recordings and others, through the `[preprocess]` table of
+//! `model.toml`.
 #![no_main]
 
 concertina_fuzz::target!(kinds::hostile::upload);

@@ -30,7 +30,7 @@ describe("the page", { skip: !machine, timeout: 1_800_000 }, () => {
     releaseMachine();
   });
 
-  /** Every test begins with all adapters off and free to turn on. */
+  /** Every test begins with all adapters off and in mode `auto`. */
   const onPage = async (use, options) => {
     for (const id of SOFTWARE) await server.setMode(id, "auto");
     await server.waitForAllOff();
@@ -85,15 +85,15 @@ describe("the page", { skip: !machine, timeout: 1_800_000 }, () => {
     assert.match(await whyOf(page, started.adapter), /idle for .* a start/);
   }));
 
-  it("tells what other settings would have cost", () => onPage(async (page) => {
+  it("shows the cost of other settings", () => onPage(async (page) => {
     await server.infer();
     await page.getByTestId("whatif").locator("summary").click();
     const cases = page.getByTestId("whatif-case");
     await waitFor("the cases", async () => (await cases.count()) >= 2);
     assert.match(await cases.first().textContent(), /^with the present settings\d+\.\d\d %[\d.,]+ (J|Wh)/);
     assert.match(await cases.last().textContent(), /with every adapter on.*adapters\.min = \d/);
-    const { cases: told } = await server.call("GET", "/api/whatif");
-    assert.equal(await cases.count(), told.length);
+    const { cases: expected } = await server.call("GET", "/api/whatif");
+    assert.equal(await cases.count(), expected.length);
   }));
 
   it("turns an adapter off by hand, and requests avoid it", () => onPage(async (page) => {
@@ -128,7 +128,7 @@ describe("the page", { skip: !machine, timeout: 1_800_000 }, () => {
     await page.getByTestId("pad-clear").click();
     await draw(page, [[0.53, 0.15], [0.5, 0.5], [0.46, 0.85]]);
     await waitFor("the next answer", async () => (await page.locator("#answer-digit").textContent()) === "1");
-    await waitFor("who answered", async () => /lvp|llvmpipe|SwiftShader/i.test(await page.locator("#answer-by").textContent()));
+    await waitFor("the adapter that answered", async () => /lvp|llvmpipe|SwiftShader/i.test(await page.locator("#answer-by").textContent()));
   }));
 
   it("reads an image that is sent as a file, and draws where the lines are", async () => {
@@ -152,7 +152,7 @@ describe("the page", { skip: !machine, timeout: 1_800_000 }, () => {
     }
   });
 
-  it("comes back when the server does", () => onPage(async (page) => {
+  it("reconnects after a restart of the server", () => onPage(async (page) => {
     const { port } = server;
     const connection = (state) => waitFor(`the page is ${state}`, async () => (await page.getByTestId("connection").getAttribute("data-state")) === state);
     await connection("connected");
@@ -188,7 +188,7 @@ describe("the page", { skip: !machine, timeout: 1_800_000 }, () => {
         await page.getByTestId("model-row").first().waitFor();
         const rows = await page.getByTestId("model-row").allTextContents();
         assert.ok(rows.some((row) => row.includes("echo") && row.includes("ready")), rows.join("\n"));
-        // Markup is a name like any other; the operator's buttons send it.
+        // Markup is a valid name; the buttons send it to the server.
         const named = page.locator(`[data-testid=model-row][data-model=${JSON.stringify(MARKUP)}]`);
         assert.match(await named.textContent(), /ready/);
         const reloads = [];
@@ -196,7 +196,7 @@ describe("the page", { skip: !machine, timeout: 1_800_000 }, () => {
         await named.getByTestId("model-reload").click();
         await waitFor("the answer to the reload", () => reloads.length === 1);
         assert.deepEqual(reloads, [200]);
-        // What is wrong in a file names the markup in it.
+        // The error about an invalid file contains the markup in it.
         const broken = page.locator("[data-testid=model-row][data-model=alien]");
         assert.match(await broken.textContent(), /unavailable/);
         await broken.getByTestId("model-load").click();
@@ -213,7 +213,7 @@ describe("the page", { skip: !machine, timeout: 1_800_000 }, () => {
   });
 });
 
-/** What is serious or critical, as axe tells it. */
+/** The violations that axe reports as serious or critical. */
 async function violations(page) {
   await page.evaluate(`${AXE};0`);
   const found = await page.evaluate(() => globalThis.axe.run());
@@ -221,7 +221,7 @@ async function violations(page) {
   return grave.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes.map(({ html }) => html).join(" ")}`);
 }
 
-/** A good model, one whose folder is named in markup, and one whose model.toml is markup. */
+/** A good model, one with markup as the name of its folder, and one with markup in its model.toml. */
 function repository() {
   const folder = mkdtempSync(join(tmpdir(), "concertina-dashboard-models-"));
   const tensor = (table) => `[[${table}]]\nname = "x"\ndatatype = "FP32"\nshape = [4]\n`;

@@ -1,4 +1,4 @@
-// Serves the page with a feed as of a large, busy machine: 16 adapters, 20 models, 1000 requests per second.
+// Serves the page with the feed of an invented large, busy machine: 16 adapters, 20 models, 1000 requests per second.
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -16,7 +16,7 @@ const TYPES = { ".html": "text/html; charset=utf-8", ".css": "text/css; charset=
 const CARDS = [["NVIDIA GeForce RTX 3060", "NVIDIA", "discrete", 12, 170], ["AMD Radeon RX 7800 XT", "AMD", "discrete", 16, 230], ["Intel(R) UHD Graphics 770", "Intel", "integrated", 8, 18]];
 const STATES = ["starting", "loading", "busy", "busy", "busy", "idle", "draining", "off"];
 
-// ---- What there is; all of it is a function of the time
+// ---- The state, which is a function of the time
 
 /** Each adapter goes through the states at its own pace. */
 const stateOf = (at, ms) => STATES[Math.floor(ms / (2000 + 300 * at) + at) % STATES.length];
@@ -68,9 +68,9 @@ function snapshot(ms, decisions) {
   };
 }
 
-// ---- How it is served
+// ---- The server
 
-/** With `fixed` decisions no others follow; `expected` are clients, with times from now on. */
+/** `fixed`: the decisions, which no others follow; `expected`: clients, with times relative to now. */
 export async function startFeed({ fixed, expected = [] } = {}) {
   const startedAt = Date.now() - UPTIME_MS;
   const now = () => Date.now() - startedAt;

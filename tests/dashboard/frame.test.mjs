@@ -1,4 +1,4 @@
-// What an update of the page costs with 16 adapters and 20 models, and what a hidden page costs.
+// The cost of an update of the page with 16 adapters and 20 models, and the cost of a hidden page.
 
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
@@ -7,9 +7,9 @@ import { hide, openBrowser, withPage } from "./page.mjs";
 import { sleep, waitFor } from "./server.mjs";
 
 const GOAL_MS = 8; // per update, on a quiet machine
-const BOUND_MS = 50; // a quarter of the time between two updates: the page keeps up on whatever runs this
+const BOUND_MS = 50; // a quarter of the time between two updates: the page keeps up on any machine that runs this
 const TRANSFER_MAX = 200 * 1024;
-const PLACES = { "the cards": "#adapters", "the time line": "#time-line", "the models": "#models" }; // what is not in the window costs less
+const PLACES = { "the cards": "#adapters", "the timeline": "#time-line", "the models": "#models" }; // parts outside the window cost less
 const WINDOWS = 5;
 const WINDOW_MS = 3000;
 
@@ -45,15 +45,15 @@ describe("the page with a large feed", { timeout: 300_000 }, () => {
     }));
   }
 
-  it("makes load for a model that is no chain, and shows an error beside the button", () => withPage(browser, feed.url, async (page) => {
-    const asked = [];
+  it("generates load for a model that is not an ensemble, and shows an error beside the button", () => withPage(browser, feed.url, async (page) => {
+    const bodies = [];
     await page.route("**/api/load", async (route) => {
-      asked.push(route.request().postDataJSON());
-      await route.fulfill({ status: 409, contentType: "application/json", body: JSON.stringify({ error: "the load maker is running" }) });
+      bodies.push(route.request().postDataJSON());
+      await route.fulfill({ status: 409, contentType: "application/json", body: JSON.stringify({ error: "the load generator is running" }) });
     });
     await page.getByTestId("quick-load").click();
-    await waitFor("the error", async () => (await page.locator("#time-line [role=alert]").textContent()) === "the load maker is running");
-    assert.deepEqual(asked.map(({ model }) => model), ["digits"]);
+    await waitFor("the error", async () => (await page.locator("#time-line [role=alert]").textContent()) === "the load generator is running");
+    assert.deepEqual(bodies.map(({ model }) => model), ["digits"]);
   }, { expected: /409/ }));
 
   it("is small", () => withPage(browser, feed.url, async (page) => {
@@ -64,7 +64,7 @@ describe("the page with a large feed", { timeout: 300_000 }, () => {
     assert.ok(bytes > 0 && bytes <= TRANSFER_MAX, `${bytes} bytes`);
   }));
 
-  it("rests while its tab is hidden, and goes on afterwards", () => withPage(browser, feed.url, async (page) => {
+  it("does nothing while its tab is hidden, and continues afterwards", () => withPage(browser, feed.url, async (page) => {
     await settle(page);
     const read = await metrics(page);
     const twentyUpdates = async () => {
@@ -75,7 +75,7 @@ describe("the page with a large feed", { timeout: 300_000 }, () => {
     const visible = await twentyUpdates();
     await hide(page, true);
     await waitFor("the stream is closed", () => feed.streams() === 0, 30_000);
-    await sleep(200); // a frame that was planned before
+    await sleep(200); // a frame that was scheduled before
     const { requests } = feed;
     const hidden = await twentyUpdates();
     console.log(`twenty updates: ${visible.toFixed(2)} ms visible, ${hidden.toFixed(2)} ms hidden, ${feed.requests - requests} requests`);

@@ -1,4 +1,4 @@
-// A browser, and pages that must stay quiet: no errors, and nothing asked of another host.
+// A browser, and pages that must log no errors and send no requests to other hosts.
 
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
@@ -7,13 +7,13 @@ import { waitFor } from "./server.mjs";
 
 const CHROMIUM = "/usr/bin/chromium";
 
-/** What the browser itself says where a server has gone. */
+/** Errors that the browser itself logs when a server has stopped. */
 export const LOST = /net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING|EMPTY_RESPONSE)/;
 
 export const openBrowser = () => chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
 export const hasBrowser = () => existsSync(CHROMIUM);
 
-/** Opens the page, lets `use` look at it, and then asserts that it was quiet but for what is `expected`. */
+/** Opens the page, passes it to `use`, and asserts that it logged only `expected` errors. */
 export async function withPage(browser, url, use, { expected, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1360, height: 900 }, ...options });
   context.setDefaultTimeout(60_000);
@@ -41,7 +41,7 @@ function watch(page, expected) {
   });
   page.on("request", (request) => {
     const { protocol, hostname } = new URL(request.url());
-    if (!["data:", "blob:"].includes(protocol) && hostname !== "127.0.0.1") noise.push(`asked of another host: ${request.url()}`);
+    if (!["data:", "blob:"].includes(protocol) && hostname !== "127.0.0.1") noise.push(`request to another host: ${request.url()}`);
   });
   return noise;
 }
@@ -63,7 +63,7 @@ export async function startLoad(page, { concurrency, seconds }) {
   await page.getByTestId("load-start").click();
 }
 
-/** Draws with the mouse; points from 0 to 1 of the pad. */
+/** Draws with the mouse; the points are fractions of the pad, from 0 to 1. */
 export async function draw(page, points) {
   const pad = page.getByTestId("pad");
   await pad.scrollIntoViewIfNeeded();
@@ -75,7 +75,7 @@ export async function draw(page, points) {
   await page.mouse.up();
 }
 
-/** Notifies the page that it is hidden or visible: a browser without windows hides none. */
+/** Notifies the page that it is hidden or visible, since a headless browser hides no page. */
 export const hide = (page, hidden) => page.evaluate((value) => {
   Object.defineProperty(document, "hidden", { value, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));

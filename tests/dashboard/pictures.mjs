@@ -15,18 +15,18 @@ const PART = { x: 0, y: 0, width: 375, height: 1900 }; // of the phone's long pa
 const tensor = (table) => `[[${table}]]\nname = "x"\ndatatype = "FP32"\nshape = [-1]\n`;
 const ECHO = `kind = "identity"\nlatency_target = "200ms"\n${tensor("inputs")}${tensor("outputs")}`;
 
-/** All of the page, or as much of it as is asked for. */
+/** Takes a picture of the whole page, or of a part of it. */
 async function take(page, name, clip) {
   const path = join(FOLDER, `${name}.png`);
   const usual = page.viewportSize();
   await page.evaluate(() => { document.activeElement?.blur(); scrollTo(0, 0); });
-  // The browser draws only what is in the window, and knows only then how high that is.
+  // The browser lays out only the content of the window, so that its height is known only afterwards.
   for (let at = 0; at < 3; at++) {
     await page.setViewportSize({ ...usual, height: await page.evaluate(() => document.body.offsetHeight) });
     await sleep(300);
   }
   await page.mouse.move(2, 2);
-  await sleep(500); // whatever fades has faded
+  await sleep(500); // the end of transitions
   await page.screenshot({ path, fullPage: true, clip });
   await page.setViewportSize(usual);
   const { size } = statSync(path);
@@ -43,7 +43,7 @@ async function pictures(browser, server) {
   const open = (use, options) => withPage(browser, server.url, use, { deviceScaleFactor: 1, ...options });
   await open((page) => take(page, "idle"), { colorScheme: "light" });
   await open(async (page) => {
-    // Three waves: one adapter carries the first, the last needs all.
+    // Three waves: one adapter suffices for the first, the last needs all.
     for (const concurrency of [2, 16]) {
       await startLoad(page, { concurrency, seconds: concurrency > 2 ? 20 : 10 });
       await waitFor("it has run", async () => (await server.snapshot()).load?.running === false);
@@ -61,7 +61,7 @@ async function pictures(browser, server) {
     }, { colorScheme: "dark" });
     process.kill((await server.adapter(THIRD)).pid, "SIGKILL");
     await waitForCard(page, THIRD, ["quarantined"]);
-    await sleep(4000); // its band is to be seen
+    await sleep(4000); // the picture shows its band
     await take(page, "quarantined");
   }, { colorScheme: "light" });
 }

@@ -1,4 +1,4 @@
-// A proxy in front of the real server: a path prefix, API keys if it has some, and counts of the streams of events.
+// A proxy in front of the real server: a path prefix, optional API keys, and counts of the streams of events.
 
 import { createServer, request as httpRequest } from "node:http";
 

@@ -5,13 +5,13 @@ import { after, before, describe, it } from "node:test";
 import { openBrowser, waitForCard, whyOf, withPage } from "./page.mjs";
 import { FIRST, releaseMachine, startServer, takeMachine, waitFor } from "./server.mjs";
 
-/** One adapter whose idling is expensive, so that it is off again within seconds; a CPU that answers
+/** One adapter with a high idle power, so that it is off again within seconds; a CPU that answers
     `digits` within the default target. */
 const CONFIG = `[adapters.power.${FIRST}]\nidle = 500.0\nactive = 600.0\nstart = 1.0\n[test.slow.cpu]\nrow = "60ms"\n`;
 
 const machine = await takeMachine();
 
-describe("the page says", { skip: !machine, timeout: 900_000 }, () => {
+describe("the page shows", { skip: !machine, timeout: 900_000 }, () => {
   let browser;
 
   before(async () => { browser = await openBrowser(); });
@@ -57,7 +57,7 @@ describe("the page says", { skip: !machine, timeout: 900_000 }, () => {
     assert.equal(await clients.count(), 0);
   }));
 
-  it("what waits for a start, and what late requests are worth", () => withServer([], async (page, server) => {
+  it("the requests that wait for a start, and the penalty of late requests", () => withServer([], async (page, server) => {
     assert.equal((await server.infer()).status, 200);
     assert.match(await decision(page, "latency_target"), /^1 row of digits waiting and nothing is on that serves it, the target is 100 ms; ready in about/);
     await waitForCard(page, FIRST, ["off"]);

@@ -14,27 +14,27 @@ export const SECOND = "vulkan-10005-0000-1";
 export const THIRD = "vulkan-1ae0-c0de-0";
 export const SOFTWARE = [FIRST, SECOND, THIRD];
 
-const TUNING_MS = 900_000; // kernels are tuned the first time on a machine
-export const START_MS = 180_000; // a start whose kernels are tuned
+const TUNING_MS = 900_000; // the first start on a machine tunes kernels
+export const START_MS = 180_000; // a start with tuned kernels
 
 const program = process.env.CONCERTINA_BIN ?? join(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target"), "release/concertina");
 const cache = join(tmpdir(), "concertina-test-cache");
 
-/** An adapter that takes so many milliseconds a row, and whose start is soon paid off. */
+/** Settings of an adapter that takes `row` milliseconds per row, with a start that pays off soon. */
 const slowed = (id, row) => `[adapters.power.${id}]\nidle = 50.0\nactive = 100.0\nstart = 1.0\n[test.slow.${id}]\nrow = "${row}ms"\n`;
 
-/** Grows once more requests come at once than an adapter answers within the target. */
+/** Turns adapters on when more requests arrive at once than one answers within the target. */
 export const elastic = (target, row) => `latency_target = "${target}"\n[workers]\nbackoff = "4s"\n[adapters]\nstart_penalty_joules = 0.1\nlate_penalty_joules = 0\n${SOFTWARE.map((id) => slowed(id, row)).join("")}`;
 
-/** A cold start meets this target, so the last adapter, too, goes a second after it was needed;
-    a dozen requests at once miss it on one adapter. */
+/** A cold start meets this target, so that even the last adapter turns off a second after it was
+    needed; a dozen requests at once miss it on one adapter. */
 export const ELASTIC = elastic("3s", 300);
 
 // ---- Waiting
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** What `look` gives as soon as that is something; fails after a time, and says what was there. */
+/** The first truthy result of `look`; fails after the limit, with the last error. */
 export async function waitFor(what, look, limitMs = START_MS) {
   const end = performance.now() + limitMs;
   let failure = "";
@@ -54,13 +54,13 @@ export async function waitFor(what, look, limitMs = START_MS) {
 
 const held = [];
 
-/** Waits for other tests of the software adapters, as they wait for these. `null` without drivers. */
+/** Waits for other tests of the software adapters, which wait for these too; `null` without drivers. */
 export async function takeMachine() {
   mkdirSync(cache, { recursive: true });
   await lock(join(cache, "lock"));
   const drivers = execFileSync("bash", [join(ROOT, "tests/software_adapters.sh"), join(cache, "drivers")], { encoding: "utf8", timeout: 60_000 }).trim();
   const known = drivers.split(":").filter(Boolean).length;
-  if (known < 3) console.log(`SKIPPED: ${known} of 3 software adapters found; apt-get install mesa-vulkan-drivers chromium brings them`);
+  if (known < 3) console.log(`SKIPPED: ${known} of 3 software adapters found; install them with apt-get install mesa-vulkan-drivers chromium`);
   if (known < 3) return null;
   const machine = { drivers };
   try {
@@ -76,21 +76,21 @@ export function releaseMachine() {
   for (const child of held.splice(0)) child.stdin.end();
 }
 
-/** Held by a process that ends with this one. */
+/** Locks a file; the lock is held by a process that ends with this one. */
 async function lock(path) {
   const child = spawn("flock", [path, "sh", "-c", "echo held; exec cat"], { stdio: ["pipe", "pipe", "inherit"] });
   held.push(child);
   let taken = false;
   child.stdout.once("data", () => { taken = true; });
-  await waitFor("other tests let the software adapters go", () => taken, TUNING_MS);
+  await waitFor("other tests release the software adapters", () => taken, TUNING_MS);
 }
 
-/** Starts those that were never on, so that no test waits for tuning. */
+/** Starts the adapters that were never on, so that no test waits for tuning. */
 async function warmUp(machine) {
   const server = await startServer(machine);
   try {
     const cold = (await server.software()).filter(({ cold_start_ms }) => cold_start_ms === null);
-    console.log("warming the software adapters up; the first time on a machine this takes minutes");
+    console.log("warming up the software adapters; the first time on a machine this takes minutes");
     for (const { id } of cold) {
       await server.setMode(id, "on");
       await server.waitForState(id, ["idle"], TUNING_MS);
@@ -115,7 +115,7 @@ export async function startServer(machine, { config = "", models, port = 0, args
   const lines = Object.entries(folders).map(([name, path]) => `${name} = ${JSON.stringify(path)}\n`);
   writeFileSync(join(folder, "c.toml"), lines.join("") + config);
   const log = [];
-  // What another test has set, and what it taught of slowed adapters and late requests.
+  // Modes that another test has set, and values learned from slowed adapters and late requests.
   for (const name of ["modes.json", "learned.json"]) rmSync(join(cache, name), { force: true });
   const child = spawn(program, ["serve", "--listen", `127.0.0.1:${port}`, "--config", join(folder, "c.toml"), "--cache-dir", cache,
     "--software-adapters", "allow", ...(args.includes("--cpu") ? [] : ["--cpu", "never"]), ...(models ? ["--models", models] : []), ...args],
@@ -127,7 +127,7 @@ export async function startServer(machine, { config = "", models, port = 0, args
   const address = () => /serving .* on (http:\/\/127\.0\.0\.1:\d+)/.exec(log.join(""))?.[1];
   const server = new Server({ child, ended, folder, log });
   try {
-    server.url = await waitFor("the server comes up", () => address() ?? (child.exitCode !== null && Promise.reject(new Error(log.join("")))), 60_000);
+    server.url = await waitFor("the server is up", () => address() ?? (child.exitCode !== null && Promise.reject(new Error(log.join("")))), 60_000);
     await waitFor("the server is ready", async () => (await server.snapshot()).server.ready, 60_000);
     return server;
   } catch (error) {
@@ -179,7 +179,7 @@ class Server {
     return waitFor("all adapters are off", async () => (await this.software()).every(({ state }) => state === "off"));
   }
 
-  /** One request for `digits`; who answered, what, and after how many milliseconds. */
+  /** Sends one request to `digits`; returns the status, the adapter, the text and the milliseconds. */
   infer(agent) {
     const began = performance.now();
     return new Promise((resolve, reject) => {
@@ -191,7 +191,7 @@ class Server {
     });
   }
 
-  /** Seconds of processor time of the serving process alone. */
+  /** Seconds of processor time of the serving process without its workers. */
   cpuSeconds() {
     const fields = readFileSync(`/proc/${this.pid}/stat`, "utf8").split(") ").at(-1).split(" ");
     return (Number(fields[11]) + Number(fields[12])) / 100; // user and system, in ticks

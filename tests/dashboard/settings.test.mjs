@@ -5,7 +5,7 @@ import { after, before, describe, it } from "node:test";
 import { openBrowser, waitForCard, whyOf, withPage } from "./page.mjs";
 import { FIRST, releaseMachine, startServer, takeMachine, waitFor } from "./server.mjs";
 
-/** One adapter whose idling is expensive, so that it is off again within seconds. */
+/** One adapter with a high idle power, so that it is off again within seconds. */
 const CONFIG = `[adapters.power.${FIRST}]\nidle = 500.0\nactive = 600.0\nstart = 1.0\n`;
 
 const machine = await takeMachine();
@@ -42,7 +42,7 @@ describe("settings", { skip: !machine, timeout: 900_000 }, () => {
     assert.match(words, /To keep it after a restart, put this line into the configuration file: adapters\.min = 1/);
     await waitForCard(page, FIRST, ["idle"]);
     assert.match(await whyOf(page, FIRST), /because: at least 1 must be on, 0 are$/);
-    // What is so is computed anew.
+    // The comparison is computed again.
     await caseOf(page, "adapters.min = 0").waitFor();
     assert.match(await page.getByTestId("whatif-case").first().textContent(), /^with the present settings50\.00 %/);
     await withPage(browser, server.url, async (other) => {
@@ -55,7 +55,7 @@ describe("settings", { skip: !machine, timeout: 900_000 }, () => {
     assert.deepEqual(await server.call("GET", "/api/settings"), { changed: [] });
   }));
 
-  it("are named with the line for the file where they need a restart", () => withPage(browser, server.url, async (page) => {
+  it("that need a restart are shown with the line for the file", () => withPage(browser, server.url, async (page) => {
     const cases = [["with the present settings", null, false], ["on another port", "listen = \"127.0.0.1:1\"", true], ["with two adapters", "adapters.max = 2", true], ["worse", "adapters.min = 1", false]]
       .map(([what, setting, better]) => ({ what, setting, better, suggested: better, attainment: 1, watt_hours: 1, p99_s: 0.1 }));
     const answer = { state: "ready", age_ms: 0, requests: 1, span_ms: 0, best: 1, reason: null, cases };

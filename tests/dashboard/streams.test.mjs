@@ -1,4 +1,4 @@
-// A hundred open streams of events: what they cost the server and the requests beside them.
+// A hundred open streams of events: their cost to the server and to concurrent requests.
 
 import assert from "node:assert/strict";
 import { Agent, get } from "node:http";
@@ -25,7 +25,7 @@ describe("streams of events", { skip: !machine, timeout: 600_000 }, () => {
     releaseMachine();
   });
 
-  it("leave the requests alone", async () => {
+  it("do not delay requests", async () => {
     await measure(server);
     const alone = await measure(server);
     const streams = await Promise.all(Array.from({ length: STREAMS }, () => open(server)));
@@ -41,9 +41,9 @@ describe("streams of events", { skip: !machine, timeout: 600_000 }, () => {
     }
   });
 
-  it("hold nobody up where one is not read", async () => {
+  it("are not delayed by one that is not read", async () => {
     const slow = connect(server.port, "127.0.0.1");
-    slow.on("error", () => {}); // the server may end it
+    slow.on("error", () => {}); // the server may close it
     slow.pause();
     slow.write(`GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:${server.port}\r\n\r\n`);
     const other = await open(server);
@@ -63,19 +63,19 @@ describe("streams of events", { skip: !machine, timeout: 600_000 }, () => {
 async function measure(server) {
   const agent = new Agent({ keepAlive: true });
   const [began, before] = [performance.now(), server.cpuSeconds()];
-  const asked = [];
+  const requests = [];
   for (let at = 0; at < REQUESTS; at++) {
-    asked.push(server.infer(agent));
+    requests.push(server.infer(agent));
     await sleep(EVERY_MS);
   }
-  const answers = await Promise.all(asked);
+  const answers = await Promise.all(requests);
   const cpu = (server.cpuSeconds() - before) / ((performance.now() - began) / 1000);
   agent.destroy();
   assert.deepEqual([...new Set(answers.map(({ status }) => status))], [200]);
   return { cpu, p50: answers.map(({ ms }) => ms).toSorted((a, b) => a - b)[REQUESTS >> 1] };
 }
 
-/** A stream that is read, once its first event is there. */
+/** Opens a stream, reads it, and returns after its first event. */
 async function open(server) {
   let [events, ended] = [0, false];
   const request = get(`${server.url}/api/events`, { agent: false }, (response) => {

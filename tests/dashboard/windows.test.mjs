@@ -7,7 +7,7 @@ import { startProxy } from "./proxy.mjs";
 import { startServer, waitFor } from "./server.mjs";
 
 const WINDOWS = 8;
-const SOON_MS = 15_000; // the two cores of the test machine are shared; a page itself takes a second
+const SOON_MS = 15_000; // the two cores of the test machine are shared; a page alone takes a second
 const KEYS = ["first-key", "second-key"];
 const ARGS = ["--only", "cpu", "--cpu", "auto"];
 const MODES = ["off", "auto"];
@@ -57,7 +57,7 @@ describe("case 21: eight visible windows of one browser", { skip: !hasBrowser(),
     return pages;
   };
 
-  /** A change of mode through the last page is shown by all. */
+  /** Asserts that all pages show a change of mode through the last one. */
   const assertLive = async (pages) => {
     for (const mode of MODES) {
       await card(pages.at(-1), "cpu").getByTestId(`mode-${mode}`).click();
@@ -65,7 +65,7 @@ describe("case 21: eight visible windows of one browser", { skip: !hasBrowser(),
     }
   };
 
-  /** The button of any page ends the wait of all. */
+  /** Asserts that the button of any page ends the wait of all. */
   const assertRetry = async (page) => {
     await waitFor("a wait of several seconds", async () => / in ([4-9]|1\d) s/.test(await page.locator("#connection-wait").textContent()), SOON_MS);
     const before = proxy.attempts;
@@ -139,7 +139,7 @@ describe("case 21: eight visible windows of one browser", { skip: !hasBrowser(),
     assert.equal(proxy.streams(), 1);
   });
 
-  it("have a stream each where the browser has no shared workers", async () => {
+  it("have a stream each if the browser has no shared workers", async () => {
     await context.addInitScript("delete globalThis.SharedWorker");
     const pages = await open(2);
     await assertLive(pages);
@@ -164,7 +164,7 @@ describe("case 21: eight visible windows of one browser", { skip: !hasBrowser(),
     }
   });
 
-  /** Each page has its own session storage, so it asks for the key. */
+  /** Opens a page and enters the key: each page has its own session storage. */
   const openWithKey = async (key) => {
     const page = await context.newPage();
     await page.goto(proxy.url);

@@ -1,4 +1,4 @@
-// Every reason of a decision, and every expected client, in words on the page.
+// The page has a sentence for every reason of a decision and every expected client.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { startFeed } from "./feed.mjs";
 import { openBrowser, withPage } from "./page.mjs";
 import { ROOT, waitFor } from "./server.mjs";
 
-/** One decision for every reason, as the server words it; a unit test of the server keeps the file. */
+/** One decision for every reason, with the server's text; a unit test of the server keeps the file up to date. */
 const DECISIONS = JSON.parse(readFileSync(join(ROOT, "tests/dashboard/reasons.json"), "utf8"));
 const STATES = { start: "idle", resume: "idle", drain: "off", quarantine: "quarantined" };
 
@@ -53,7 +53,7 @@ describe("the page has words", { timeout: 300_000 }, () => {
   }));
 
   it("for every reason on the card of its adapter", () => withFeed({ fixed: DECISIONS }, async (page) => {
-    const said = await page.evaluate(async ([decisions, states]) => {
+    const shown = await page.evaluate(async ([decisions, states]) => {
       const { why } = await import("/why.js");
       const snapshot = { queue: { queued_requests: 0, in_flight_requests: 0 }, adapters: [] };
       const of = (decision, seq) => why({ id: "a", state: states[decision.change], since_ms: 0, mode: "auto" },
@@ -61,12 +61,12 @@ describe("the page has words", { timeout: 300_000 }, () => {
       return decisions.map(of);
     }, [DECISIONS.filter(({ change }) => STATES[change]), STATES]);
     DECISIONS.filter(({ change }) => STATES[change]).forEach(({ reason, text }, at) => {
-      assert.match(said[at].lead, /because(:| it failed:) $/, reason);
-      assert.ok(said[at].text.startsWith(text), `${reason}: ${said[at].text}`);
+      assert.match(shown[at].lead, /because(:| it failed:) $/, reason);
+      assert.ok(shown[at].text.startsWith(text), `${reason}: ${shown[at].text}`);
     });
   }));
 
-  it("for clients that are expected, with a mark on the time line", () => {
+  it("for clients that are expected, with a mark on the timeline", () => {
     const client = (model, announced, text, after) => ({ model, adapter: "pci-0000:01:00.0", announced, text, after });
     const expected = [
       client("digits", true, "a client of digits announced its request", { start_at_ms: 20_000, from_ms: 25_000, until_ms: 40_000 }),

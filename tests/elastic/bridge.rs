@@ -6,7 +6,7 @@ use testkit::http::{Connection, request};
 use testkit::images::{as_uint8, variants};
 use testkit::{Server, wait_for};
 
-/// Requests that come within one second.
+/// Requests that are sent within one second.
 const REQUESTS: usize = 20;
 
 /// Waits until the CPU is ready and has measured `digits`.
@@ -20,7 +20,7 @@ fn measured(server: &Server) {
     });
 }
 
-/// Asks for an image each twentieth of a second; by whom each was answered.
+/// Sends a request every twentieth of a second; returns the adapter that answered each.
 fn ask(server: &Server) -> Vec<String> {
     let images = variants(REQUESTS);
     let address = server.address;
@@ -28,15 +28,15 @@ fn ask(server: &Server) -> Vec<String> {
         .into_iter()
         .map(|image| {
             let bytes = request("POST", INFER, &[], as_uint8(&image).as_bytes());
-            let asked = thread::spawn(move || {
+            let answer = thread::spawn(move || {
                 let response = Connection::open(address)
                     .and_then(|mut it| it.exchange(&bytes))
                     .expect("an answer");
                 assert_eq!(response.status, 200);
-                response.header("x-concertina-adapter").unwrap_or("nobody").to_owned()
+                response.header("x-concertina-adapter").unwrap_or("none").to_owned()
             });
             thread::sleep(Duration::from_millis(1000 / REQUESTS as u64));
-            asked
+            answer
         })
         .collect();
     threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
@@ -50,7 +50,8 @@ fn cpu_answers_while_all_other_adapters_are_off() {
     measured(&server);
     let served = ask(&server);
     let by_cpu = served.iter().filter(|adapter| *adapter == "cpu").count();
-    // Without the bridge it answers none. On a busy machine it starts slowly, and a card helps.
+    // Without the bridge the CPU answers none. On a busy machine it starts slowly, so that an
+    // adapter answers some of them.
     assert!(by_cpu > REQUESTS / 2, "{served:?}");
 }
 

@@ -9,7 +9,7 @@ use testkit::models::{add_digits, package};
 use testkit::process::{Signal, is_worker, signal};
 use testkit::{Folder, Server, Setup, tell, wait_for, wait_until};
 
-/// Adapters whose workers are up, with the ids of their processes.
+/// Adapters with a running worker, and the process ids of the workers.
 pub fn working(server: &Server) -> Vec<(String, u32)> {
     let up = |(id, pid): (String, Option<u32>)| {
         let state = server.adapter(&id)["state"].clone();
@@ -49,7 +49,7 @@ fn workers_that_die_or_hang_under_load_lose_no_request() {
     let seen = load.stop();
     eprintln!("{} answers, by adapter: {:?}", seen.answers, seen.adapters);
     assert_eq!(seen.wrong, [""; 0]);
-    // Counted once each: nothing was answered twice, nothing was lost.
+    // Each is counted once: no answer was given twice, and none was lost.
     wait_for("all answers are counted", START, || {
         server.snapshot()["models"][0]["requests"] == seen.answers
     });
@@ -61,8 +61,8 @@ fn workers_that_die_or_hang_under_load_lose_no_request() {
     watch.check();
 }
 
-/// The second server is told that the first one uses an adapter, serves with others meanwhile, and
-/// has it after the end of the first one.
+/// The second server reports that the first one uses an adapter, serves with others meanwhile, and
+/// uses it after the end of the first one.
 #[track_caller]
 fn adapters_are_shared(first: Setup, second: Setup) {
     let mut first = first.start();
@@ -84,7 +84,7 @@ fn adapters_are_shared(first: Setup, second: Setup) {
     let response = second.post(INFER, SEVEN);
     assert_eq!(digits(&response), [7]);
     assert_ne!(response.header("x-concertina-adapter"), Some(taken.as_str()));
-    // The first one is not disturbed.
+    // The first server is not affected.
     let response = first.post(INFER, SEVEN);
     assert_eq!(digits(&response), [7]);
     assert_eq!(response.header("x-concertina-adapter"), Some(taken.as_str()));
@@ -102,7 +102,7 @@ fn two_servers_share_the_adapters() {
     adapters_are_shared(setup(), setup());
 }
 
-/// Two servers of two users, or of two containers that share `/run/lock`, have nothing else in common.
+/// Two servers of two users, or of two containers that share `/run/lock`, share nothing else.
 #[test]
 fn two_servers_with_different_runtime_folders_and_caches_share_the_adapters() {
     let Some(machine) = Machine::get() else { return };
@@ -133,21 +133,21 @@ fn worker_that_compiles_kernels_can_be_stopped_at_once() {
             pid.map(|pid| u32::try_from(pid).unwrap())
         })
     };
-    // By the operator: long before it would be ready, and without being killed for it.
+    // Stopped by the operator, long before it is ready, and without a kill.
     let pid = compiling(&server);
     server.set_mode(&id, "off");
     server.wait_for_state(&id, &["off"], START);
     assert!(!is_worker(pid), "off, but its worker is still there");
     assert!(!server.get("/api/decisions").text().contains("\"kill\""));
     assert_eq!(server.adapter(&id)["fault"], serde_json::Value::Null);
-    // By the end of its server.
+    // Stopped by the end of its server.
     let pid = compiling(&server);
     server.kill();
     wait_for("the worker is gone with its server", Duration::from_secs(10), || !is_worker(pid));
 }
 
-/// A graph that needs 64 MiB for each row in one piece, of which lavapipe gives no more than 128:
-/// what a device lacks is not the request's fault.
+/// A graph that needs 64 MiB in one buffer for each row, where lavapipe allows at most 128 MiB: a
+/// device without enough memory is not a fault of the request.
 #[test]
 fn rows_that_exceed_the_memory_together_run_in_smaller_batches() {
     let Some(machine) = Machine::get() else { return };
@@ -166,24 +166,23 @@ fn rows_that_exceed_the_memory_together_run_in_smaller_batches() {
     let answer = answer.json();
     let data = output(&answer, "y")["data"].as_array().unwrap();
     assert_eq!(data.len(), rows * 4096);
-    // The mean of equal numbers, by a softmax of equal numbers.
+    // The graph computes the mean of equal numbers through a softmax.
     assert!(data.iter().all(|value| (value.as_f64().unwrap() - 0.5).abs() < 1e-4));
     let decisions = server.get("/api/decisions").text();
     assert!(decisions.contains("its memory was full"), "{decisions}");
 }
 
-/// Lets the kernel say something of a device; not everybody may.
-fn let_the_kernel_speak() -> bool {
+/// Makes the kernel send an event of a device; returns `false` if this user may not do that.
+fn trigger_device_event() -> bool {
     std::fs::write("/sys/class/mem/null/uevent", "change").is_ok()
 }
 
-/// What the kernel says of any device stands for what it says of a card, and the file of a driver
-/// for the card.
+/// An event of any device simulates one of a card, and the file of a driver simulates the card.
 #[test]
 fn removal_and_return_of_a_card_are_detected() {
     let Some(machine) = Machine::get() else { return };
-    if !let_the_kernel_speak() {
-        return tell("SKIPPED: this user may not make the kernel speak of devices");
+    if !trigger_device_event() {
+        return tell("SKIPPED: this user may not trigger device events");
     }
     let folder = Folder::new();
     let copy = |(n, driver): (usize, &str)| {
@@ -198,18 +197,18 @@ fn removal_and_return_of_a_card_are_detected() {
     let pulled = drivers.last().expect("three drivers");
     let file = std::fs::read(pulled).expect("the driver's file");
     std::fs::remove_file(pulled).expect("it is ours");
-    assert!(let_the_kernel_speak());
+    assert!(trigger_device_event());
     let reason = || server.adapter(card)["reason"].as_str().map(str::to_owned);
-    let told = wait_until("it is noticed that it is gone", START, reason);
-    assert!(told.contains("not in the machine"), "{told}");
+    let text = wait_until("the removal is detected", START, reason);
+    assert!(text.contains("not in the machine"), "{text}");
     assert_eq!(ids.iter().filter(|id| server.adapter(id)["reason"].is_string()).count(), 1);
     std::fs::write(pulled, file).expect("it is ours");
-    assert!(let_the_kernel_speak());
-    wait_for("it is noticed that it is back", START, || reason().is_none());
+    assert!(trigger_device_event());
+    wait_for("the return is detected", START, || reason().is_none());
 }
 
-/// A worker's first step behind its start: it opens its device, reads the model, warms two buckets
-/// of two datatypes up and, since they are slow, times each of them once.
+/// The first step after the start of a worker: it opens its device, reads the model, warms up two
+/// buckets of two datatypes and, since they are slow, times each of them once.
 const FIRST: u64 = 9;
 
 #[test]
@@ -227,13 +226,15 @@ fn adapter_that_is_wrong_again_in_its_shadow_run_is_detected_and_answers_no_requ
     );
     let server = machine.serving(&models).args(&["--cpu", "always"]).config(&config).start();
     assert!(adapters(&server).iter().any(|found| found == id));
-    let says = |words: &str| server.get("/api/decisions").text().contains(words);
-    // With nothing to do it asks for the answer that is known, and that is wrong.
+    let decided = |words: &str| server.get("/api/decisions").text().contains(words);
+    // An idle worker runs the golden sample, and the result is wrong.
     server.set_mode(id, "on");
-    wait_for("its own check finds it out", START, || says("was checked again"));
-    // Back again it repeats what others answer: the CPU, and a card where the machine is busy.
+    wait_for("its self-check detects the fault", START, || decided("was checked again"));
+    // Back on, it repeats batches of other adapters: the CPU, and a card if the machine is busy.
     let load = clients(&server, 1);
-    wait_for("it is found out on trial", START, || says("answered otherwise than another adapter"));
+    wait_for("the shadow run detects the fault", START, || {
+        decided("answered otherwise than another adapter")
+    });
     more_answers(&load, 10);
     let seen = load.stop();
     assert_eq!(seen.wrong, [""; 0]);

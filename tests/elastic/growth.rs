@@ -7,7 +7,7 @@ use testkit::load::Load;
 use testkit::process::{is_worker, workers_of};
 use testkit::{Server, wait_for};
 
-/// Clients that each ask for an image of their own and know its answer.
+/// Clients that each send an image of their own and know its answer.
 pub fn clients(server: &Server, count: usize) -> Load {
     let images = variants(count);
     let expected = expected(&images);
@@ -34,7 +34,7 @@ fn one_client_keeps_one_adapter_on() {
     assert_eq!(starts, 1);
 }
 
-/// Every adapter is slowed alike: at full speed the fastest here may serve eight clients alone.
+/// Every adapter is slowed equally: at full speed the fastest may serve eight clients alone.
 const QUICK: &str = "[adapters]\npolicy = 'concurrency'\n\
     scale_down_delay = '500ms'\nscale_to_zero_delay = '1s'\n\
     [test.slow.vulkan-10005-0000-0]\nrow = '20ms'\n\
@@ -71,13 +71,13 @@ fn eight_clients_turn_all_adapters_on_and_all_turn_off_afterwards() {
     for reason in ["\"backlog\"", "\"idle_surplus\""] {
         assert!(decisions.contains(reason), "{decisions}");
     }
-    // And back again from nothing.
+    // And on again from zero adapters.
     let load = clients(&server, 1);
     more_answers(&load, 3);
     assert_eq!(load.stop().wrong, [""; 0]);
 }
 
-/// Eight clients miss this target on one adapter, and an activation pays off within seconds.
+/// Eight clients miss this target on one adapter, and a start pays off within seconds.
 const TARGET: &str = "latency_target = '100ms'\n[adapters]\nstart_penalty_joules = 0.1\n\
     [adapters.power.vulkan-10005-0000-0]\nidle = 50.0\nactive = 100.0\nstart = 1.0\n\
     [adapters.power.vulkan-10005-0000-1]\nidle = 50.0\nactive = 100.0\nstart = 1.0\n\

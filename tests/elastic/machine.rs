@@ -13,24 +13,24 @@ use testkit::{Folder, Server, Setup, load::Load, tell};
 /// Tuning kernels for a new adapter takes most of a minute on an idle machine.
 pub const TUNING: Duration = Duration::from_secs(900);
 
-/// Limit for a start whose kernels are tuned.
+/// Limit for a start with tuned kernels.
 pub const START: Duration = Duration::from_secs(180);
 
-/// The drivers and the one cache that all tests share. Holding it keeps every other test of the
-/// kind waiting, in this process and in others: three adapters share two cores as it is, and a
-/// cache has one writer.
+/// The drivers and the one cache that all tests share. While it is held, every other test of this
+/// kind waits, in this process and in others: three adapters already share two cores, and a cache
+/// has one writer.
 pub struct Machine {
     drivers: String,
     cache: PathBuf,
-    /// With `digits` alone: how adapters come and go is the same for every model, and others take
-    /// a software adapter a minute each to warm up.
+    /// A repository with `digits` only: adapters turn on and off in the same way for every model,
+    /// and a software adapter takes a minute to warm up each of the others.
     models: Folder,
     _file: File,
     _guard: MutexGuard<'static, bool>,
 }
 
 impl Machine {
-    /// `None`, and the reason on stderr, where the drivers are missing.
+    /// Returns `None`, with the reason on stderr, if the drivers are missing.
     pub fn get() -> Option<Machine> {
         static WARM: Mutex<bool> = Mutex::new(false);
         let mut warm = WARM.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,7 +57,7 @@ impl Machine {
         Some(machine)
     }
 
-    /// Their drivers, as `VK_ICD_FILENAMES` names them.
+    /// The drivers, as a value of `VK_ICD_FILENAMES`.
     pub fn drivers(&self) -> &str {
         &self.drivers
     }
@@ -67,12 +67,12 @@ impl Machine {
         &self.cache
     }
 
-    /// The folder with `digits` alone.
+    /// The folder with `digits` only.
     pub fn models(&self) -> &Path {
         self.models.path()
     }
 
-    /// A server of `digits` that may use the three adapters, and the CPU while there is none.
+    /// A server of `digits` that may use the three adapters, and the CPU while none is on.
     pub fn setup(&self) -> Setup {
         self.serving(&self.models)
     }
@@ -82,17 +82,17 @@ impl Machine {
         self.embedded().models(models.path())
     }
 
-    /// The same with the models that every server has.
+    /// The same with the built-in models.
     pub fn embedded(&self) -> Setup {
         Setup::software(&self.drivers, &self.cache)
     }
 
-    /// The same with a cache of its own, so that a start tunes and compiles for a long time.
+    /// The same with an empty cache, so that a start tunes and compiles for a long time.
     pub fn untuned(&self, cache: &Path) -> Setup {
         Setup::software(&self.drivers, cache).models(self.models.path())
     }
 
-    /// Starts each adapter once, so that kernels are tuned before anything is tested.
+    /// Starts each adapter once, so that kernels are tuned before the tests.
     fn warm_up(&self) {
         let begin = Instant::now();
         tell("warming the software adapters up; the first time on a machine this takes minutes");
@@ -129,7 +129,7 @@ pub fn adapters(server: &Server) -> Vec<String> {
     ids
 }
 
-/// Adapters that are on at this moment, with the ids of their processes where there is one yet.
+/// Adapters that are on at this moment, with the process ids of the workers that already run.
 pub fn on(server: &Server) -> Vec<(String, Option<u32>)> {
     let is_on = |adapter: &&Value| {
         let state = adapter["state"].as_str().unwrap_or_default();
@@ -142,7 +142,7 @@ pub fn on(server: &Server) -> Vec<(String, Option<u32>)> {
     all.iter().filter(is_on).map(|adapter| (name(adapter), pid(adapter))).collect()
 }
 
-/// Looks at the serving process's mappings again and again, for any graphics driver.
+/// Searches the memory map of the serving process repeatedly for graphics drivers.
 pub struct DriverWatch {
     stop: Arc<AtomicBool>,
     watch: JoinHandle<Vec<String>>,
@@ -163,7 +163,7 @@ impl DriverWatch {
         DriverWatch { stop, watch }
     }
 
-    /// Fails the test if one was ever there.
+    /// Fails the test if a driver was ever found.
     #[track_caller]
     pub fn check(self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -172,7 +172,7 @@ impl DriverWatch {
     }
 }
 
-/// Waits until the clients have had so many more answers.
+/// Waits until the clients have received `count` more answers.
 #[track_caller]
 pub fn more_answers(load: &Load, count: u64) {
     let goal = load.answers() + count;

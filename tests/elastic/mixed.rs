@@ -14,14 +14,14 @@ const REQUESTS: usize = 1000;
 const CLIENTS: usize = 8;
 const ECHO_ROWS_MAX: usize = 8;
 
-/// Slow enough that there is time to break things, without fighting for the processor.
+/// Slow enough to leave time for faults, without competition for the processor.
 const SETTINGS: &str = "latency_target = '100ms'\n[workers]\nheartbeat_timeout = '2s'\nbackoff = '500ms'\n\
     backoff_max = '1s'\n\
     [test.slow.vulkan-10005-0000-0]\nrow = '6ms'\n\
     [test.slow.vulkan-10005-0000-1]\nrow = '12ms'\n\
     [test.slow.vulkan-1ae0-c0de-0]\nrow = '18ms'";
 
-/// What one request asks, and what its answer must be. No two ask the same of `echo`.
+/// A request and its expected answer. No two requests to `echo` have the same data.
 struct Question<'a> {
     number: usize,
     images: &'a [Vec<u8>],
@@ -29,7 +29,7 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// Rows of images for `digits`; fewer than it takes at once, or more.
+    /// The number of rows for `digits`: less than its largest batch, or more.
     fn digit_rows(&self) -> Option<usize> {
         [Some(1), None, Some(3), None, Some(1), None, Some(12), None][self.number % 8]
     }
@@ -38,7 +38,7 @@ impl Question<'_> {
         (self.number + row) % self.images.len()
     }
 
-    /// Numbers that only this request has; for more rows than a batch takes, or fewer.
+    /// Numbers that only this request has, for less rows than the largest batch, or more.
     fn echo_data(&self) -> Vec<u64> {
         let rows = [1, 5, 2 * ECHO_ROWS_MAX as u64 + 3][self.number / 2 % 3];
         (0..rows).map(|row| self.number as u64 * 1000 + row).collect()
@@ -86,18 +86,18 @@ impl Question<'_> {
     }
 }
 
-/// Clients that take the next question each, until all are asked.
+/// Clients that each take the next request until all are sent.
 struct Clients<'a> {
     next: AtomicUsize,
-    /// Clients that are done.
+    /// The number of clients that are done.
     done: AtomicUsize,
     images: &'a [Vec<u8>],
     expected: &'a [Vec<f32>],
 }
 
 impl Clients<'_> {
-    /// One client's life: each answer must be the one to its question, and nothing may be left
-    /// over behind the last. Returns how many were answered, and what was wrong.
+    /// Runs one client: each answer must belong to its request, and no bytes may follow the last
+    /// one. Returns the number of answers and the errors.
     fn ask(&self, server: &Server) -> (usize, Vec<String>) {
         let (mut connection, mut answers, mut wrong) = (server.connect(), 0, Vec::new());
         while let number = self.next.fetch_add(1, Ordering::Relaxed)
@@ -121,10 +121,10 @@ impl Clients<'_> {
 }
 
 fn left_over(connection: &mut Connection) -> Option<String> {
-    connection.has_more().then(|| "bytes were left over behind the last answer".to_owned())
+    connection.has_more().then(|| "bytes followed the last answer".to_owned())
 }
 
-/// Breaks something every now and then while the clients go on; tells how often it did what.
+/// Injects faults and switches adapters while the clients run; returns the number of each action.
 fn disturb(server: &Server, ids: &[String], clients: &Clients) -> BTreeMap<&'static str, usize> {
     let mut done = BTreeMap::new();
     for round in 0.. {
@@ -133,7 +133,7 @@ fn disturb(server: &Server, ids: &[String], clients: &Clients) -> BTreeMap<&'sta
             break;
         }
         let up = working(server);
-        // Never the last one: the cpu would stand in for it, unslowed, and be done with all.
+        // Never the last adapter: the CPU fallback, which is not slowed, would finish all requests.
         let Some((id, pid)) = up.get(round / 4 % up.len().max(1)).filter(|_| up.len() > 1) else {
             continue;
         };
@@ -190,21 +190,21 @@ fn thousand_mixed_requests_are_answered_while_adapters_fail_and_are_switched() {
     for what in ["killed", "stopped", "off", "on"] {
         assert!(disturbances.contains_key(what), "nothing was {what}: {disturbances:?}");
     }
-    // Counted once each by the server too.
+    // The server has counted each of them once, too.
     wait_for("all answers are counted", START, || counted(&server, "requests") == REQUESTS as u64);
     assert_eq!(counted(&server, "errors"), 0);
     settles(&server, &ids);
     watch.check();
 }
 
-/// Of both models.
+/// The sum of a counter over both models.
 fn counted(server: &Server, what: &str) -> u64 {
     let snapshot = server.snapshot();
     let models = snapshot["models"].as_array().expect("models").clone();
     models.iter().map(|model| model[what].as_u64().expect("a count")).sum()
 }
 
-/// Nothing is left half done: every adapter goes off when told so, and no worker stays.
+/// Checks that every adapter turns off on command and that no worker is left.
 fn settles(server: &Server, ids: &[String]) {
     ids.iter().for_each(|id| server.set_mode(id, "off"));
     for id in ids {

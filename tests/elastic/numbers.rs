@@ -5,13 +5,13 @@ use testkit::{Response, Server, Setup, models::package, wait_for};
 
 pub const INFER: &str = "/v2/models/digits/infer";
 
-/// What the `cpu` adapter answers to each image.
+/// The answers of the `cpu` adapter to the images.
 pub fn expected(images: &[Vec<u8>]) -> Vec<Vec<f32>> {
     let server = Setup::cpu().start();
     images.iter().map(|image| probabilities(&server.post(INFER, &as_uint8(image)))).collect()
 }
 
-/// Says what is wrong with an answer, if anything.
+/// Returns an error if an answer differs from the expected one.
 pub fn compare(response: &Response, expected: &[f32]) -> Result<(), String> {
     if response.status != 200 {
         return Err(format!("status {}: {}", response.status, response.text()));
@@ -22,7 +22,7 @@ pub fn compare(response: &Response, expected: &[f32]) -> Result<(), String> {
     }
 }
 
-/// Leaves only this adapter on, so that it must answer.
+/// Leaves only this adapter on, so that it has to answer.
 fn only(server: &Server, all: &[String], id: &str) {
     for other in all {
         server.set_mode(other, if other == id { "on" } else { "off" });
@@ -60,17 +60,18 @@ fn every_adapter_answers_as_the_cpu_does() {
         only(&server, &ids, id);
         check_adapter(&server, id, &images, &expected);
     }
-    // With all of them off the CPU stands in, without being told.
+    // With all of them off the CPU fallback answers in mode `auto`.
     ids.iter().for_each(|id| server.set_mode(id, "off"));
     check_adapter(&server, "cpu", &images, &expected);
-    // And makes way again.
+    // The CPU fallback ends when another adapter is on.
     server.set_mode(&ids[0], "on");
     server.wait_for_state(&ids[0], &["idle"], START);
     server.wait_for_state("cpu", &["off"], START);
     check_adapter(&server, &ids[0], &images[..2], &expected[..2]);
 }
 
-/// What a server answers to the example page, read, and to its bytes, told apart.
+/// The answers of a server to the example page: the text from `ocr`, and the type of its bytes from
+/// `filetype`.
 fn page(server: &Server, adapter: &str) -> [Value; 2] {
     let page = std::fs::read(package().join("examples/page.png")).unwrap();
     let headers = [("content-type", "application/octet-stream")];

@@ -13,7 +13,7 @@ const NUMBERS: i64 = 60;
 const SLOW: &str = "[test.slow.vulkan-10005-0000-0]\nbatch = '5ms'\n\
                     [test.slow.vulkan-10005-0000-1]\nbatch = '5ms'\n";
 
-/// An adapter that is turned off ends its time slice, and its streams go on elsewhere.
+/// An adapter that is turned off ends its time slice, and its streams continue on another one.
 #[test]
 fn streams_are_complete_while_adapters_are_turned_off_and_on() {
     let Some(machine) = Machine::get() else { return };

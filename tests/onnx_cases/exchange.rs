@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use testkit::Response;
 use testkit::http::{Connection, request};
 
-/// The forms in which tensors travel.
+/// The encodings of tensors in a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Form {
     Json,
@@ -60,7 +60,7 @@ fn encoded(name: &str) -> String {
 /// Sends a request and compares every expected output with the answer.
 ///
 /// # Errors
-/// The status and message of a refusal, or the first difference.
+/// Returns the status and message of a rejection, or the first difference.
 pub fn check(
     connection: &mut Connection,
     request: &[u8],
@@ -105,7 +105,7 @@ fn outputs(response: &Response) -> Result<Vec<(String, Array)>, String> {
     Ok(outputs)
 }
 
-/// JSON whose bare words for values that are no numbers are strings.
+/// JSON in which the bare words for non-finite values are replaced by strings.
 fn quoted(text: &[u8]) -> Vec<u8> {
     let (mut out, mut at, mut inside) = (Vec::with_capacity(text.len()), 0, false);
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {

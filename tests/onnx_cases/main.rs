@@ -1,10 +1,10 @@
-//! Small ONNX files of the kinds that people report trouble with, through a real server: each
-//! request in the graph's own shapes, as JSON and as binary tensors, alone and from several
+//! Small ONNX files of the kinds about which users report problems, served by a real server: each
+//! request in the shapes of the graph, as JSON and as binary tensors, alone and from several
 //! clients at once. The expected answers are those of ONNX Runtime.
 //!
 //! `tests/data/onnx_cases` holds a folder per case (`model.onnx`, `inK.npz`, `outK.npz`); its
 //! tables (`*.tsv`) list them with their reports and tolerances. `CONCERTINA_TEST_ONNX_CASES`
-//! names another folder of that form, which is run instead: all of it must pass.
+//! is another folder of that form, which is run instead; all of its cases must pass.
 #![cfg(target_os = "linux")]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
@@ -26,7 +26,7 @@ use testkit::{Folder, Server, Setup, models};
 /// Cases that fail, each with its reason. The list may only shrink.
 const EXPECTED: &str = include_str!("expected_failures.txt");
 
-/// Clients at once, and how often each sends every sample.
+/// The number of simultaneous clients, and the number of times that each sends every sample.
 const CLIENTS: usize = 4;
 const ROUNDS: usize = 3;
 
@@ -51,7 +51,7 @@ fn expected() -> BTreeMap<&'static str, &'static str> {
     lines.map(|line| line.split_once(": ").expect("a name and a reason")).collect()
 }
 
-/// Cases that fail without being listed, and lines of the list that are not true any more.
+/// Cases that fail but are not listed, and entries of the list that are outdated.
 fn unexpected(
     cases: &[Case],
     failed: &BTreeMap<String, Vec<String>>,
@@ -67,7 +67,7 @@ fn unexpected(
     fails.chain(passes).collect()
 }
 
-/// What failed, by the names of the cases.
+/// The failures by the names of the cases.
 fn run(cases: &[Case]) -> BTreeMap<String, Vec<String>> {
     let folder = Folder::new();
     cases.iter().for_each(|case| copy(&case.folder, &folder.join(&case.name)));
@@ -99,7 +99,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Sends every sample once in each form; gives what is wrong.
+/// Sends every sample once in each form; returns the errors.
 fn alone(server: &Server, case: &Case) -> Vec<String> {
     let mut errors = Vec::new();
     for (at, sample) in case.samples.iter().enumerate() {
@@ -117,7 +117,7 @@ fn send(server: &Server, case: &Case, sample: &Sample, form: Form) -> Result<(),
     check(&mut server.connect(), &request, &sample.outputs, case.tolerance)
 }
 
-/// Sends all samples from several clients at once; gives the first error of each client.
+/// Sends all samples from several clients at once; returns the first error of each client.
 fn together(server: &Server, case: &Case) -> Vec<String> {
     let client = |client: usize| {
         for n in 0..ROUNDS * case.samples.len() {

@@ -9,13 +9,14 @@ use std::path::Path;
 /// The arrays of an archive by name, in the order of the archive.
 ///
 /// # Errors
-/// If the file is no archive of arrays, or an array has a type that the protocol lacks.
+/// Fails if the file is not an archive of arrays, or if an array has a type that the protocol
+/// lacks.
 pub fn read(path: &Path) -> Result<Vec<(String, Array)>, String> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let archive = std::fs::read(path).map_err(|error| named(&error))?;
     let mut arrays = Vec::new();
-    for (name, data) in entries(&archive).ok_or_else(|| named(&"is no zip file"))? {
-        // A slash in a name would be a folder in the archive.
+    for (name, data) in entries(&archive).ok_or_else(|| named(&"is not a zip file"))? {
+        // The writer escapes slashes in names, which would be folders in the archive.
         let name = name.trim_end_matches(".npy").replace("%2F", "/");
         let array = array(&data).map_err(|error| named(&format!("{name}: {error}")))?;
         arrays.push((name, array));
@@ -23,8 +24,8 @@ pub fn read(path: &Path) -> Result<Vec<(String, Array)>, String> {
     Ok(arrays)
 }
 
-/// The files of a zip archive with their names, stored or deflated, after its central directory
-/// (PKWARE's APPNOTE, 4.3.7, 4.3.12 and 4.3.16).
+/// The files of a zip archive with their names, stored or deflated, as listed in its central
+/// directory (PKWARE's APPNOTE, 4.3.7, 4.3.12 and 4.3.16).
 fn entries(archive: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
     let end = archive.windows(4).rposition(|four| four == b"PK\x05\x06")?;
     let (count, mut at) = (number(archive, end + 10, 2)?, number(archive, end + 16, 4)?);
@@ -54,7 +55,7 @@ fn inflated(data: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// A little-endian number of so many bytes.
+/// A little-endian number of `bytes` bytes.
 fn number(data: &[u8], at: usize, bytes: usize) -> Option<usize> {
     let bytes = data.get(at..at + bytes)?;
     Some(bytes.iter().rev().fold(0, |sum, byte| sum * 256 + usize::from(*byte)))
@@ -76,7 +77,7 @@ fn array(bytes: &[u8]) -> Result<Array, String> {
         return Err(format!("{} bytes do not make {shape:?} elements of {size}", data.len()));
     }
     let mut elements: Vec<&[u8]> = data.chunks_exact(size.max(1)).collect();
-    // Text of no characters has elements of no bytes.
+    // Elements of empty text have no bytes.
     elements.resize(count, &[]);
     if field(header, "fortran_order")?.starts_with("True") {
         elements = first_axis_outermost(&elements, &shape);
@@ -84,7 +85,7 @@ fn array(bytes: &[u8]) -> Result<Array, String> {
     Ok(Array::new(kind, shape, &elements))
 }
 
-/// What follows a key of the header, which is a dictionary written in Python.
+/// The text after a key of the header, which is a Python dictionary.
 fn field<'a>(header: &'a str, key: &str) -> Result<&'a str, String> {
     let quoted = format!("'{key}':");
     let found = header.split_once(&quoted).map(|(_, rest)| rest.trim_start());
@@ -121,7 +122,7 @@ fn kind(text: &str) -> Result<(Kind, usize), String> {
         "<i4" => "INT32",
         "<i8" => "INT64",
         "<f2" => "FP16",
-        // NumPy has no name for it.
+        // NumPy has no name for BF16.
         "|V2" | "<V2" => "BF16",
         "<f4" => "FP32",
         "<f8" => "FP64",
@@ -131,7 +132,7 @@ fn kind(text: &str) -> Result<(Kind, usize), String> {
     Ok((Kind::Number(datatype), size.unwrap_or(1) as usize))
 }
 
-/// Elements whose first axis varies fastest, ordered so that the last one does.
+/// Reorders elements from the first axis varying fastest to the last axis varying fastest.
 fn first_axis_outermost<'a>(elements: &[&'a [u8]], shape: &[usize]) -> Vec<&'a [u8]> {
     let mut index = vec![0; shape.len()];
     let mut ordered = Vec::with_capacity(elements.len());

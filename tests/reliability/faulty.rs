@@ -1,4 +1,4 @@
-//! Servers with faulty workers, and what their clients saw.
+//! Servers with faulty workers, and the results of their clients.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,45 +11,46 @@ use testkit::{Folder, Response, Server, Setup};
 use wire::Injected;
 
 const INFER: &str = "/v2/models/digits/infer";
-/// Each of them asks for so many answers, one after the other.
+/// The number of clients of a script.
 const CLIENTS: usize = 2;
+/// Requests of each client, one after the other.
 const REQUESTS: usize = 3;
-/// A worker reads the model (2 buckets of 2 datatypes), times it, and runs the requests of the
-/// script, however they are batched, in no more steps than that.
+/// The largest number of steps in which a worker reads the model (2 buckets of 2 datatypes), times
+/// it, and runs the requests of the script, regardless of their batches.
 const STEPS: u64 = 16;
-/// Scripts that run at a time, if nothing else is said: they wait most of the time.
+/// The default number of scripts that run at a time: they wait most of the time.
 const AT_ONCE: usize = 4;
-/// A client that has heard nothing for so long has lost its request: longer than all patience of
-/// the server together.
+/// The time after which a request without an answer counts as lost: longer than the sum of all
+/// timeouts of the server.
 const LOST: Duration = Duration::from_secs(60);
-/// Short, so that what hangs is found out soon.
-pub const PATIENCE: &str = "[workers]\nheartbeat_timeout = '1s'\nrun_timeout = '2s'\nstop_timeout = '500ms'\nbackoff = '50ms'\n\
+/// Short timeouts, so that a hanging worker is detected soon.
+pub const SHORT_TIMEOUTS: &str = "[workers]\nheartbeat_timeout = '1s'\nrun_timeout = '2s'\nstop_timeout = '500ms'\nbackoff = '50ms'\n\
                         backoff_max = '400ms'\nself_check_interval = '300ms'\n";
-/// With a worker's start: without a driver, with one, and while its kernels are tuned.
+/// The start timeout: without a driver, with one, and while kernels are tuned.
 const START: &str = "2s";
 const START_DRIVEN: &str = "6s";
 const START_UNTUNED: &str = "300s";
 const UNTUNED: Duration = Duration::from_secs(900);
 
-/// What became of the requests of some scripts.
+/// The results of the requests of some scripts.
 #[derive(Clone, Debug, Default)]
 pub struct Outcomes {
     pub scripts: u64,
     pub sent: u64,
     pub right: u64,
-    /// Answered with an error that says what happened.
+    /// Answered with an error that gives the reason.
     pub failed: u64,
-    /// Of those, what was said; the first few.
+    /// The first few of these errors.
     pub errors: Vec<String>,
     pub wrong: u64,
-    /// No answer, or none that HTTP allows.
+    /// Not answered, or not with valid HTTP.
     pub lost: u64,
-    /// Scripts after which the server had counted another number of answers than were given:
-    /// something ran twice, or not at all.
+    /// Scripts after which the server had counted another number of answers than the clients: a
+    /// request ran twice, or not at all.
     pub miscounted: u64,
-    /// Scripts after which nothing worked any more.
+    /// Scripts after which the server did not answer any more.
     pub not_recovered: u64,
-    /// The longest time that an answer took.
+    /// The longest time of an answer.
     pub slowest: Duration,
 }
 
@@ -88,10 +89,10 @@ impl std::fmt::Display for Outcomes {
     }
 }
 
-/// Adapters whose workers go wrong.
+/// Adapters with faulty workers.
 #[derive(Clone, Debug)]
 pub struct Faulty {
-    /// Vulkan drivers and their cache; the CPU alone without.
+    /// Vulkan drivers and their cache; without them only the CPU is used.
     pub drivers: Option<(String, PathBuf)>,
     /// Scripts that run at a time.
     pub at_once: usize,
@@ -104,8 +105,8 @@ impl Default for Faulty {
 }
 
 impl Faulty {
-    /// Runs the script against workers that go wrong at one step of their lives: the first ones,
-    /// or all of them.
+    /// Runs the script against workers with a fault at one step: the first `workers` ones, or all
+    /// of them.
     pub fn at(&self, fault: Injected, step: u64, workers: Option<u64>) -> Outcomes {
         let recovers = workers.is_some();
         let workers = workers.map(|count| format!("workers = {count}\n")).unwrap_or_default();
@@ -114,7 +115,7 @@ impl Faulty {
         self.script(&faults, recovers)
     }
 
-    /// The same, with everything going wrong now and then, but for what nobody can see.
+    /// The same with random faults of every kind, except those that cannot be detected.
     pub fn by_chance(&self, seed: u64, chance: f64) -> Outcomes {
         let visible = Injected::ALL.into_iter().filter(|fault| *fault != Injected::WrongAnswer);
         let faults = visible.map(|fault| {
@@ -124,7 +125,7 @@ impl Faulty {
         self.script(&faults.collect::<String>(), false)
     }
 
-    /// Runs scripts, so many at a time, each against adapters that it is given.
+    /// Runs scripts, `at_once` at a time, each against the adapters of its lane.
     fn run<F: Fn(&Faulty) -> Outcomes + Send>(
         &self,
         scripts: impl Iterator<Item = F> + Send,
@@ -147,8 +148,8 @@ impl Faulty {
         all.into_inner().expect("no panic")
     }
 
-    /// The same adapters for one of the scripts that run at a time: a cache has one writer. The
-    /// first one tunes kernels for all.
+    /// The same adapters with a cache for one of the scripts that run at a time, since a cache has
+    /// one writer. The first lane tunes kernels for all.
     fn lane(&self, n: usize) -> Faulty {
         let Some((drivers, cache)) = &self.drivers else { return self.clone() };
         if n == 0 {
@@ -188,7 +189,7 @@ impl Faulty {
             Some((drivers, cache)) => Setup::software(drivers, cache),
             None => Setup::cpu(),
         };
-        let patience = format!("{PATIENCE}start_timeout = '{start}'\n");
+        let patience = format!("{SHORT_TIMEOUTS}start_timeout = '{start}'\n");
         let server = setup.models(models.path()).config(&patience).config(faults).start();
         server.wait_until_ready();
         (server, models)
@@ -200,27 +201,28 @@ impl Faulty {
         outcomes.scripts = 1;
         let answers = outcomes.sent - outcomes.lost;
         let counted = || server.snapshot()["models"][0]["requests"].as_u64().unwrap_or_default();
-        outcomes.miscounted = u64::from(!comes(Duration::from_secs(5), || counted() == answers));
+        outcomes.miscounted =
+            u64::from(!holds_within(Duration::from_secs(5), || counted() == answers));
         if recovers {
             let right = || server.post(INFER, &as_uint8(&variants(1)[0])).status == 200;
-            outcomes.not_recovered = u64::from(!comes(LOST, right));
+            outcomes.not_recovered = u64::from(!holds_within(LOST, right));
         }
         end(server);
         outcomes
     }
 }
 
-/// Every step that a worker comes to, one after the other.
+/// Runs the script with the fault at every step that a worker reaches, one after the other.
 pub fn every_step(faulty: &Faulty, fault: Injected, workers: Option<u64>) -> Outcomes {
     faulty.run((1..=STEPS).map(|step| move |adapters: &Faulty| adapters.at(fault, step, workers)))
 }
 
-/// With everything going wrong now and then, from so many seeds.
+/// Runs the script with random faults, from each of `seeds` seeds.
 pub fn every_seed(faulty: &Faulty, seeds: u64, chance: f64) -> Outcomes {
     faulty.run((0..seeds).map(|seed| move |adapters: &Faulty| adapters.by_chance(seed, chance)))
 }
 
-/// The right answers, from a server that nothing is wrong with.
+/// The right answers, from a server without faults.
 fn expected() -> &'static [Vec<f32>] {
     static EXPECTED: OnceLock<Vec<Vec<f32>>> = OnceLock::new();
     EXPECTED.get_or_init(|| {
@@ -255,7 +257,7 @@ fn ask_all(server: &Server) -> Outcomes {
     })
 }
 
-/// One request, whatever becomes of it.
+/// Sends one request; returns its result.
 fn ask(server: &Server, image: &[u8], expected: &[f32]) -> Outcomes {
     let begin = Instant::now();
     let body = as_uint8(image);
@@ -289,8 +291,8 @@ fn ask(server: &Server, image: &[u8], expected: &[f32]) -> Outcomes {
     outcomes
 }
 
-/// Whether it holds before the time is over.
-fn comes(limit: Duration, holds: impl Fn() -> bool) -> bool {
+/// Waits until the condition holds; returns `false` if it does not within the limit.
+fn holds_within(limit: Duration, holds: impl Fn() -> bool) -> bool {
     let begin = Instant::now();
     while begin.elapsed() < limit {
         if holds() {
@@ -301,7 +303,7 @@ fn comes(limit: Duration, holds: impl Fn() -> bool) -> bool {
     false
 }
 
-/// Ends the server; no worker may be left behind.
+/// Ends the server and checks that no worker is left.
 fn end(mut server: Server) {
     let adapters = server.snapshot()["adapters"].as_array().cloned().unwrap_or_default();
     let pids = adapters.iter().filter_map(|adapter| adapter["pid"].as_u64());

@@ -1,18 +1,18 @@
-//! What a server makes of workers that go wrong: every fault at every step of a worker's life, and
-//! all of them by chance. RELIABILITY.md tells what is promised; `cargo bench --bench reliability`
-//! runs more of the same and prints figures.
+//! Servers with faulty workers: every fault at every step of a worker, and random faults.
+//! RELIABILITY.md lists the promises; `cargo bench --bench reliability` runs more of the same and
+//! prints figures.
 #![cfg(target_os = "linux")]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
 #![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
 
-/// Servers with faulty workers, and what their clients saw.
+/// Servers with faulty workers, and the results of their clients.
 mod faulty;
 /// Clients that make the server hold much memory.
 mod memory;
 /// More requests than can be served.
 mod overload;
-/// From nothing to many clients and back.
+/// Load steps from idle to many clients and back.
 mod steps;
 /// Streams of partial answers.
 mod streams;
@@ -25,11 +25,11 @@ use steps::{Holds, QUICK, Questions, Step, starts, wait_for_nothing};
 use testkit::{Setup, tell};
 use wire::Injected;
 
-/// Faults of workers that streams are tried with.
+/// The faults of workers with which streams are tested.
 const STREAM_FAULTS: [Injected; 4] =
     [Injected::Crash, Injected::Hang, Injected::Freeze, Injected::LinkCut];
 
-/// One worker in a row goes wrong: the next one answers what it left.
+/// One worker fails; the next one answers its requests.
 #[test]
 fn every_fault_at_every_step_of_one_worker_loses_no_request() {
     for fault in Injected::ALL {
@@ -38,15 +38,15 @@ fn every_fault_at_every_step_of_one_worker_loses_no_request() {
         assert_eq!(outcomes.lost, 0, "{}: {outcomes:#?}", fault.as_str());
         assert_eq!(outcomes.miscounted, 0, "{}: {outcomes:#?}", fault.as_str());
         assert_eq!(outcomes.not_recovered, 0, "{}: {outcomes:#?}", fault.as_str());
-        // A bit that flips in a batch cannot be seen by anyone; the next check tells. One that
-        // flips in the sample of a model that was right nowhere yet is taken for the model's fault.
+        // A bit flip in a batch cannot be detected before the next check. One in the golden sample
+        // of a model that no adapter has loaded correctly yet is attributed to the model.
         if fault != Injected::WrongAnswer {
             assert_eq!((outcomes.failed, outcomes.wrong), (0, 0), "{outcomes:#?}");
         }
     }
 }
 
-/// Every worker goes wrong at this step: clients are told so, and the server goes on.
+/// Every worker fails at this step: clients get an error, and the server continues.
 #[test]
 fn every_fault_at_every_step_of_all_workers_is_answered_or_reported() {
     for fault in Injected::ALL {
@@ -58,7 +58,7 @@ fn every_fault_at_every_step_of_all_workers_is_answered_or_reported() {
     }
 }
 
-/// What a worker gave before it was lost is not given again, and nothing is left out.
+/// Partial answers of a worker that is lost are not sent again, and none is missing.
 #[test]
 fn streams_are_complete_after_any_fault_at_any_step_of_one_worker() {
     for fault in STREAM_FAULTS {
@@ -81,7 +81,7 @@ fn streams_end_correctly_while_workers_are_killed_and_turned_off() {
     tell(&format!("killed: {killed:?}"));
     assert!(killed.wrong.lock().unwrap().is_empty(), "{killed:?}");
     assert!(killed.complete.load(Ordering::Relaxed) * 10 > killed.all() * 9, "{killed:?}");
-    // There is no other adapter: streams end with an error while it is off.
+    // No other adapter exists, so that streams end with an error while this one is off.
     let turned_off = streams::under(streams::turn_off);
     tell(&format!("turned off: {turned_off:?}"));
     assert!(turned_off.wrong.lock().unwrap().is_empty(), "{turned_off:?}");
@@ -95,8 +95,8 @@ fn random_faults_lose_no_request() {
     assert!(all.right > all.failed, "{all:#?}");
 }
 
-/// As many answers come in time when five times as many requests come as can be served. Ratios
-/// only: who else is busy on the machine takes from both.
+/// The number of answers in time does not fall when five times as many requests arrive as can be
+/// served. Only ratios are compared: other load on the machine reduces both.
 #[test]
 fn fivefold_overload_does_not_reduce_the_answers_in_time() {
     let crowd = Crowd::new();
@@ -108,13 +108,17 @@ fn fivefold_overload_does_not_reduce_the_answers_in_time() {
         assert_eq!(offered.other, [""; 0]);
     }
     assert!(much.goodput() > 0.75 * capacity.min(once.goodput()), "{much:?}");
-    assert!(much.busy > much.timed_out, "who comes too late is told at once: {much:?}");
+    assert!(
+        much.busy > much.timed_out,
+        "requests over the capacity are rejected at once: {much:?}"
+    );
     assert!(much.late * 20 < much.good, "{much:?}");
 }
 
 /// A client that sends five times what can be served does not stop one that sends one request at a
-/// time. Without fair shares both wait equally long. What else runs on the machine delays the second
-/// one more, since its answers are few: so one of three attempts has to show the difference.
+/// time. Without fair shares both wait equally long. Other load on the machine delays the second
+/// one more, since it has few answers: therefore only one of three attempts has to show the
+/// difference.
 #[test]
 fn client_with_many_requests_does_not_stop_one_with_few() {
     let crowd = Crowd::new();
@@ -123,8 +127,8 @@ fn client_with_many_requests_does_not_stop_one_with_few() {
     assert!(shows, "a client with few requests waits as long as one with many");
 }
 
-/// Whether the client with few requests waited less than two thirds as long as the one with many, and
-/// had no more than one answer in twenty rejected.
+/// Returns whether the client with few requests waited less than two thirds as long as the one with
+/// many, and had at most one request in twenty rejected.
 fn little_beside_much(crowd: &Crowd, capacity: f64) -> bool {
     let lasting = Duration::from_secs(4);
     let (much, (took, refused)) = std::thread::scope(|scope| {
@@ -139,7 +143,7 @@ fn little_beside_much(crowd: &Crowd, capacity: f64) -> bool {
         much.good,
         much.percentile(50),
     ));
-    // On a busy machine it gets 20 answers only: one rejection among them proves nothing.
+    // On a busy machine it gets only 20 answers, so that one rejection among them is tolerated.
     median * 3 < much.percentile(50) * 2 && refused <= 1 + took.len() / 20
 }
 
@@ -166,33 +170,33 @@ fn repeated_steps_from_idle_to_many_clients_lose_and_leak_nothing() {
     assert_eq!(all.errors, [""; 0]);
     assert_eq!(all.answers, 12 * 64 * 4);
     assert!(starts(&server) - begun >= 12, "it is turned on again every time");
-    // Connections that have just been closed may still be there.
+    // Connections that have just been closed may still be counted.
     let files = |at: usize| held[at..at + 4].iter().map(|held| held.files).min();
     assert!(files(8) <= files(0), "files stay open: {held:?}");
     let threads = |at: usize| held[at..at + 4].iter().map(|held| held.threads).min();
     assert!(threads(8) <= threads(0), "threads stay: {held:?}");
 }
 
-/// Ready means that a request can be served: not while every adapter has failed again and again.
+/// Ready means that a request can be served; it is false while every adapter keeps failing.
 #[test]
-fn server_whose_adapters_all_fail_is_not_ready_and_reports_why() {
+fn server_is_not_ready_and_reports_why_when_all_adapters_fail() {
     let config = "[workers]\nbackoff = '5s'\nbackoff_max = '5s'\nretries = 0\n\
                   [[test.faults]]\nfault = 'refuse'\nat = 1\n";
     let server = Setup::cpu().config(config).start();
     server.wait_until_ready();
-    let asked = server.post("/v2/models/digits/infer", testkit::images::SEVEN);
-    assert_eq!(asked.status, 503, "{}", asked.text());
+    let response = server.post("/v2/models/digits/infer", testkit::images::SEVEN);
+    assert_eq!(response.status, 503, "{}", response.text());
     let second = server.post("/v2/models/digits/infer", testkit::images::SEVEN);
     assert_eq!(second.status, 503, "{}", second.text());
     let ready = server.get("/v2/health/ready");
     assert_eq!(ready.status, 503, "{}", ready.text());
     assert!(ready.error().contains("no adapter"), "{}", ready.error());
     assert_eq!(server.get("/v2/health/live").status, 200);
-    // Half open: it may have mended itself, and is tried with the next request.
+    // Half open: the adapter may work again, and is tried with the next request.
     server.wait_until_ready();
 }
 
-/// `CONCERTINA_TEST_MEMORY_SECONDS=30` for the whole test.
+/// `CONCERTINA_TEST_MEMORY_SECONDS=30` runs the whole test.
 #[test]
 fn memory_is_bounded_whatever_clients_send() {
     let seconds = std::env::var("CONCERTINA_TEST_MEMORY_SECONDS");

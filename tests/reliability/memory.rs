@@ -1,4 +1,4 @@
-//! Clients that make the server hold as much memory as they can, in a memory cgroup.
+//! Clients that make the server hold as much memory as possible, in a memory cgroup.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,11 +16,11 @@ const CLIENTS: usize = 64;
 const CGROUP_BYTES: u64 = 1536 << 20;
 /// The default of `limits.host_memory_bytes`.
 const HELD_BYTES: u64 = 1 << 30;
-/// Memory of the process besides what the bound counts, in bytes.
+/// Memory of the process that the bound does not count, in bytes.
 const OWN_BYTES: u64 = 300_000_000;
 /// Memory of the process when nothing is held, in bytes.
 const IDLE_BYTES: u64 = 100_000_000;
-/// Longest time until the memory is given back.
+/// Longest time until the memory is returned to the system.
 const RETURN: Duration = Duration::from_secs(30);
 /// Length of the largest bodies, below the limit of 64 MiB.
 const LARGE_BYTES: usize = 62_000_000;
@@ -38,7 +38,7 @@ struct Cgroup {
 
 impl Cgroup {
     /// # Errors
-    /// The reason why none can be made.
+    /// Returns the reason if no cgroup can be made.
     fn new(bytes: u64) -> Result<Cgroup, String> {
         let own = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
         let find = |mark: &str| own.lines().find_map(|line| line.split_once(mark)).map(|two| two.1);
@@ -47,7 +47,7 @@ impl Cgroup {
                 ("/sys/fs/cgroup/memory", own, "memory.limit_in_bytes", "memory.oom_control")
             }
             (None, Some(own)) => ("/sys/fs/cgroup", own, "memory.max", "memory.events"),
-            (None, None) => return Err("there is no memory cgroup".to_owned()),
+            (None, None) => return Err("no memory cgroup is mounted".to_owned()),
         };
         let parent = Some(Path::new(root).join(own)).filter(|folder| folder.is_dir());
         let parent = parent.unwrap_or_else(|| root.into());
@@ -82,11 +82,11 @@ impl Drop for Cgroup {
     }
 }
 
-/// A body that takes much memory where it is not bounded.
+/// A body that takes much memory unless memory is bounded.
 struct Body {
     name: &'static str,
     request: Vec<u8>,
-    /// The way in which the answer is read.
+    /// The speed at which the answer is read.
     reading: Reading,
 }
 
@@ -202,7 +202,7 @@ pub fn memory_is_bounded(lasting: Duration) {
     }
     let server = Setup::cpu().models(models.path()).start();
     if let Ok(cgroup) = &cgroup {
-        // Its workers follow it.
+        // Its workers inherit the cgroup.
         cgroup.add(server.pid());
     }
     server.wait_until_ready();
@@ -234,7 +234,7 @@ pub fn memory_is_bounded(lasting: Duration) {
     }
     assert!(most <= HELD_BYTES + OWN_BYTES, "{most} bytes were resident");
     assert!(returned < RETURN, "{} bytes are still resident", resident(server.pid()));
-    // Snapshots at rest are a second apart.
+    // Snapshots of an idle server are a second apart.
     wait_for("the end of all charges", RETURN, || server.snapshot()["queue"]["held_bytes"] == 0);
 }
 

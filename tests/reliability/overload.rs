@@ -1,4 +1,4 @@
-//! More requests than can be served: what is answered in time, and who gets it.
+//! More requests than can be served: the answers in time, and their distribution among clients.
 
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
@@ -8,17 +8,17 @@ use testkit::models::add_digits;
 use testkit::{Folder, Server, Setup, run};
 
 const INFER: &str = "/v2/models/digits/infer";
-/// What a row takes on the adapter beside its computing, so that it is the adapter that has too
-/// much to do and not the machine.
+/// The time that a row takes on the adapter in addition to its computation, so that the adapter is
+/// overloaded and not the machine.
 const ROW: &str = "5ms";
-/// Of every request.
+/// The timeout of every request.
 pub const DEADLINE: Duration = Duration::from_millis(500);
-/// More than wait at a time, so that requests come when they are due.
+/// More connections than requests wait at a time, so that requests are sent when they are due.
 const CONNECTIONS: usize = 256;
-/// Clients that ask without pause find out how much can be served.
+/// Clients that send requests without pause, to measure the capacity.
 const SATURATING: usize = 16;
 
-/// What became of requests that came at a steady rate.
+/// The results of requests that were sent at a steady rate.
 #[derive(Debug, Default)]
 pub struct Offered {
     pub lasting: Duration,
@@ -27,13 +27,13 @@ pub struct Offered {
     pub good: usize,
     /// Answered, but late.
     pub late: usize,
-    /// Told at once that too much waits (429).
+    /// Rejected at once because too much waits (429).
     pub busy: usize,
-    /// Told that their time is up (504).
+    /// Answered that their timeout has passed (504).
     pub timed_out: usize,
-    /// The first few of anything else.
+    /// The first few other results.
     pub other: Vec<String>,
-    /// How long answers took, sorted.
+    /// The times of the answers, sorted.
     pub took: Vec<Duration>,
 }
 
@@ -43,7 +43,7 @@ impl Offered {
         self.good as f64 / self.lasting.as_secs_f64()
     }
 
-    /// The time that this share of the answers did not exceed.
+    /// The time that this percentage of the answers did not exceed.
     pub fn percentile(&self, percent: usize) -> Duration {
         self.took.get(self.took.len() * percent / 100).copied().unwrap_or_default()
     }
@@ -111,7 +111,7 @@ impl Crowd {
         request("POST", INFER, &headers, body.to_string().as_bytes())
     }
 
-    /// Answers per second to clients that ask without pause for so long.
+    /// Answers per second to clients that send requests without pause for this time.
     pub fn capacity(&self, lasting: Duration) -> f64 {
         let request = self.request(&self.keys[0], None);
         let begin = Instant::now();
@@ -132,7 +132,7 @@ impl Crowd {
         f64::from(answers) / begin.elapsed().as_secs_f64()
     }
 
-    /// Sends so many requests per second, whether those before are answered or not.
+    /// Sends requests at this rate, whether earlier ones are answered or not.
     pub fn offer(&self, per_second: f64, lasting: Duration) -> Offered {
         let request = self.request(&self.keys[0], Some(DEADLINE));
         let (send, receive) = mpsc::channel();
@@ -168,8 +168,8 @@ impl Crowd {
         }
     }
 
-    /// How long answers take to a client that asks for one after the other, sorted; with how many
-    /// were refused.
+    /// The times of the answers to a client that sends one request after the other, sorted, and the
+    /// number of rejections.
     pub fn one_by_one(&self, lasting: Duration) -> (Vec<Duration>, usize) {
         let request = self.request(&self.keys[1], Some(DEADLINE));
         let (mut took, mut refused) = (Vec::new(), 0);
@@ -203,7 +203,7 @@ fn sum(parts: Vec<Offered>, lasting: Duration) -> Offered {
     all
 }
 
-/// A new key that may ask models, and its entry in the file.
+/// A new key with the scope `infer`, and its entry in the file.
 fn key(name: &str) -> (String, String) {
     let made = run(&["key", "--name", name, "--scope", "infer"], &[]);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text").trim().to_owned();

@@ -1,5 +1,5 @@
-//! From nothing to many clients and back, again and again: whether anything is lost on the way, and
-//! whether anything is left behind.
+//! Repeated load steps from idle to many clients and back: requests that are lost, and resources
+//! that are leaked.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -9,17 +9,17 @@ use testkit::process::workers_of;
 use testkit::{HANG, Server, wait_for};
 
 const INFER: &str = "/v2/models/digits/infer";
-/// Adapters go on with every eight rows and off as soon as nothing waits.
+/// One adapter is on for every eight rows, and all turn off as soon as no request waits.
 pub const QUICK: &str = "[adapters]\npolicy = 'concurrency'\ntarget_rows = 8\n\
                          scale_down_delay = '50ms'\nscale_to_zero_delay = '50ms'\n";
 
-/// What clients saw in one step up, or in some of them.
+/// The results of clients in one load step, or the sum of several.
 #[derive(Debug, Default)]
 pub struct Step {
     pub answers: u64,
     /// The first few errors and wrong answers.
     pub errors: Vec<String>,
-    /// Until the first answer: what it takes to turn an adapter on.
+    /// The time until the first answer, which includes the start of an adapter.
     pub first: Duration,
     pub slowest: Duration,
 }
@@ -34,14 +34,14 @@ impl std::ops::AddAssign for Step {
     }
 }
 
-/// Requests with the answers to them.
+/// Requests with their answers.
 pub struct Questions {
     requests: Vec<Vec<u8>>,
     answers: Vec<Vec<f32>>,
 }
 
 impl Questions {
-    /// Asks a server that is not under load for the answers.
+    /// Gets the answers from a server without load.
     pub fn new(server: &Server) -> Questions {
         let images = variants(64);
         let headers = [("Content-Type", "application/json")];
@@ -64,7 +64,7 @@ impl Questions {
         if right { Ok(()) } else { Err("a wrong answer".to_owned()) }
     }
 
-    /// So many clients come at once; each asks for so many answers and goes.
+    /// Connects `clients` clients at once; each sends `each` requests and disconnects.
     pub fn step(&self, server: &Server, clients: usize, each: usize) -> Step {
         let client = |client: usize| {
             let mut step = Step { first: HANG, ..Step::default() };
@@ -106,13 +106,13 @@ pub fn wait_for_nothing(server: &Server) {
     wait_for("every adapter is off", HANG, || workers_of(server.pid()).is_empty());
 }
 
-/// How often adapters were turned on so far.
+/// The number of starts of adapters so far.
 pub fn starts(server: &Server) -> u64 {
     let adapters = server.snapshot()["adapters"].as_array().cloned().unwrap_or_default();
     adapters.iter().filter_map(|adapter| adapter["starts"].as_u64()).sum()
 }
 
-/// What the serving process holds.
+/// The resources of the serving process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holds {
     pub resident_kb: u64,
@@ -126,7 +126,7 @@ impl Holds {
         let value = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             let word = line.and_then(|line| line.split_whitespace().next());
-            word.and_then(|word| word.parse().ok()).expect("the kernel tells it")
+            word.and_then(|word| word.parse().ok()).expect("the kernel reports it")
         };
         let files = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs").count();
         Holds { resident_kb: value("VmRSS:"), files: files as u64, threads: value("Threads:") }

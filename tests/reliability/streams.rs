@@ -1,6 +1,6 @@
-//! Streams of partial answers while workers go wrong, are killed, and are turned off.
+//! Streams of partial answers while workers fail, are killed, and are turned off.
 
-use crate::faulty::PATIENCE;
+use crate::faulty::SHORT_TIMEOUTS;
 use rustix::process::Signal;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,22 +14,22 @@ use wire::Injected;
 const STREAM: &str = "/v2/models/count/generate_stream";
 /// Numbers of a stream: several slices with `SLOW`.
 const NUMBERS: i64 = 40;
-/// A step takes so long.
+/// The time of a step.
 const SLOW: &str = "start_timeout = '2s'\n[test.slow.cpu]\nbatch = '3ms'\n";
-/// Streams at a time, as many as the model runs.
+/// Streams at a time: as many as the model runs.
 const CLIENTS: usize = 4;
 /// Servers at a time.
 const AT_ONCE: usize = 4;
 /// Steps of a worker: it loads the model in some, and the rest are partial answers.
 const STEPS: u64 = 24;
 
-/// How streams ended.
+/// The results of streams.
 #[derive(Debug, Default)]
 pub struct Ends {
     pub complete: AtomicUsize,
-    /// With one error event behind numbers in order, or with the status of an error.
+    /// Ended with one error event after numbers in order, or with the status of an error.
     pub failed: AtomicUsize,
-    /// In any other way, with what was received.
+    /// Ended in any other way; the received events.
     pub wrong: Mutex<Vec<String>>,
 }
 
@@ -61,13 +61,13 @@ impl Ends {
 fn server(faults: &str) -> (Server, Folder) {
     let models = Folder::new();
     add_count(&models, "count", CLIENTS);
-    let config = format!("{PATIENCE}{SLOW}{faults}");
+    let config = format!("{SHORT_TIMEOUTS}{SLOW}{faults}");
     let server = Setup::cpu().models(models.path()).config(&config).start();
     server.wait_until_ready();
     (server, models)
 }
 
-/// Streams of so many clients, each so many one after the other.
+/// Runs the streams of all clients, `each` per client, one after the other.
 fn streams(server: &Server, ends: &Ends, each: usize) {
     std::thread::scope(|scope| {
         for client in 0..CLIENTS {
@@ -78,7 +78,7 @@ fn streams(server: &Server, ends: &Ends, each: usize) {
     });
 }
 
-/// This fault at every step of the first `workers` workers, or of all.
+/// Runs streams with this fault at every step of the first `workers` workers, or of all.
 pub fn at_every_step(fault: Injected, workers: Option<u64>) -> Ends {
     let (ends, next) = (Ends::default(), AtomicUsize::new(1));
     let workers = workers.map(|count| format!("workers = {count}\n")).unwrap_or_default();
@@ -101,14 +101,14 @@ pub fn at_every_step(fault: Injected, workers: Option<u64>) -> Ends {
     ends
 }
 
-/// Something is done to the server again and again while streams run.
+/// Runs streams while `what` is done to the server again and again.
 pub fn under(what: impl Fn(&Server, usize) + Sync) -> Ends {
     let (server, _models) = server("");
     let (ends, over) = (Ends::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for at in 0.. {
-                // No multiple of a step, so that it strikes at all of them.
+                // Not a multiple of a step, so that it happens at all of them.
                 std::thread::sleep(Duration::from_millis(401 + 37 * (at as u64 % 7)));
                 if over.load(Ordering::Relaxed) {
                     return;

@@ -1,5 +1,5 @@
-//! Requests that were admitted are finished: while the server goes down, and while the models that
-//! they use are unloaded.
+//! Admitted requests are finished while the server stops and while the models that they use are
+//! unloaded.
 
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use testkit::{HANG, Server, Setup, models, wait_for};
 /// Requests of each model in flight at once.
 const EACH: usize = 8;
 
-/// Asks for `ocr` with a page, or for `digits`.
+/// A request to `ocr` with a page, or to `digits`.
 fn ask(model: &str) -> Vec<u8> {
     let path = format!("/v2/models/{model}/infer");
     if model == "ocr" {
@@ -21,7 +21,7 @@ fn ask(model: &str) -> Vec<u8> {
     request("POST", &path, &headers, SEVEN.as_bytes())
 }
 
-/// Sends a request; the answer is received beside.
+/// Sends a request; the answer is received in a thread.
 fn begin(server: &Server, bytes: &[u8]) -> JoinHandle<Response> {
     let mut connection = server.connect();
     connection.send(bytes).unwrap();
@@ -74,7 +74,7 @@ fn chains_in_flight_are_finished_when_their_models_are_unloaded() {
         let unloaded = server.post(&format!("/v2/repository/models/{name}/unload"), "{}");
         assert_eq!(unloaded.status, 200, "{}", unloaded.text());
     }
-    // What comes now finds no model.
+    // Requests from now on find no model.
     assert_eq!(begin(&server, &ask("ocr")).join().unwrap().status, 404);
     all_are_good(answers);
     wait_for("the end of the models", HANG, || {
@@ -84,7 +84,7 @@ fn chains_in_flight_are_finished_when_their_models_are_unloaded() {
     });
 }
 
-/// Half a request on a connection, and the rest of it.
+/// A connection on which half a request was sent, and the rest of the request.
 fn begin_half(server: &Server) -> (Connection, Vec<u8>) {
     let mut bytes = ask("digits");
     let rest = bytes.split_off(bytes.len() - 100);

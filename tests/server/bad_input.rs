@@ -12,7 +12,7 @@ fn body(input: Value) -> String {
     json!({ "inputs": [input] }).to_string()
 }
 
-/// A whole good image but for what the case replaces.
+/// The pixels of an image; 784 of them are valid, so that a case can replace another part.
 fn pixels(count: usize) -> Value {
     json!(vec![0; count])
 }
@@ -21,7 +21,7 @@ fn pixels(count: usize) -> Value {
 fn check(case: &str, response: &Response, status: u16, part: &str) {
     let error = response.error();
     assert_eq!(response.status, status, "{case}: {}", response.text());
-    assert!(error.contains(part), "{case}: '{error}' does not say '{part}'");
+    assert!(error.contains(part), "{case}: '{error}' does not contain '{part}'");
     assert!(!error.ends_with('.') && !error.contains('\n'), "{case}: {error}");
 }
 

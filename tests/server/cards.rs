@@ -18,7 +18,8 @@ chgrp 107 \"$1/dev/dri/renderD128\"
 mount --bind \"$1/dev\" /dev
 ";
 
-/// What a shell prints in a mount namespace of its own; `None`, and why, where none can be made.
+/// The output of a shell in a mount namespace of its own; prints the reason and returns `None`
+/// where no namespace can be made.
 fn in_namespace(script: &str, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", script, "sh"]).args(arguments);
@@ -46,14 +47,14 @@ fn a_card_that_this_user_may_not_open_is_listed_with_the_remedy() {
     let arguments = [folder.path().to_str().unwrap(), program.to_str().unwrap()];
     let Some(listed) = in_namespace(&script, &arguments) else { return };
     let words = listed.split_whitespace().collect::<Vec<_>>().join(" ");
-    for told in
+    for part in
         ["card-renderD128", "may not open /dev/dri/renderD128", "gid 107", "--group-add 107"]
     {
-        assert!(words.contains(told), "{told}: {listed}");
+        assert!(words.contains(part), "{part}: {listed}");
     }
 }
 
-/// A bad name is an error of the settings, a good one is shown.
+/// An invalid name is an error of the settings, a valid one is shown.
 #[test]
 fn adapter_name_in_the_settings_is_shown() {
     let server = Setup::cpu().config("[adapters.name]\ncpu = \"the processor\"").start();

@@ -14,7 +14,7 @@ fn unload(server: &Server, name: &str) -> Response {
     server.post(&format!("/v2/repository/models/{name}/unload"), "{}")
 }
 
-/// Name, version and state of every line of the index.
+/// Name, version and state of every entry of the index.
 fn index(server: &Server) -> Vec<String> {
     let response = server.send("POST", "/v2/repository/index", &[], b"");
     let entries = response.json();
@@ -93,7 +93,7 @@ fn a_failed_reload_keeps_the_old_model() {
     let toml = std::fs::read(folder.join("digits/model.toml")).unwrap();
     let weights = std::fs::read(folder.join("digits/1/weights.safetensors")).unwrap();
     let golden = std::fs::read_to_string(folder.join("digits/1/golden.json")).unwrap();
-    // What the scan finds, what only the worker finds, and what only the sample finds.
+    // Faults that the scan finds, that only the worker finds, and that only the sample finds.
     let wrong = golden.replace("\"data\": [7]", "\"data\": [8]");
     let spoilt: [(&str, &[u8], &[u8], &str); 3] = [
         ("digits/model.toml", b"kind = ", &toml, "line 1"),
@@ -101,7 +101,7 @@ fn a_failed_reload_keeps_the_old_model() {
         ("digits/1/golden.json", wrong.as_bytes(), golden.as_bytes(), "golden"),
     ];
     for (file, broken, good, part) in spoilt {
-        // Either the golden sample is wrong or the adapter.
+        // Either the golden sample or the adapter is wrong.
         let status = if part == "golden" { 500 } else { 422 };
         folder.write(file, broken);
         let response = load(&server, "digits");

@@ -7,7 +7,7 @@ use testkit::{HANG, Server, Setup, wait_for, wait_until};
 
 const INFER: &str = "/v2/models/digits/infer";
 
-/// Writes the settings anew and says so.
+/// Rewrites the settings and sends SIGHUP.
 fn reconfigure(server: &Server, lines: &str) {
     server.write_config(lines);
     signal(server.pid(), Signal::HUP);
@@ -15,7 +15,7 @@ fn reconfigure(server: &Server, lines: &str) {
 
 #[track_caller]
 fn wait_for_log(server: &Server, words: &str) {
-    wait_for(&format!("the log says: {words}"), HANG, || server.log().contains(words));
+    wait_for(&format!("the log contains: {words}"), HANG, || server.log().contains(words));
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn settings_are_read_again_on_sighup() {
     wait_for("the budget is the new one", HANG, || {
         server.adapter("cpu")["memory_budget_bytes"] == 12_345_678
     });
-    // What cannot be read, or contradicts itself, changes nothing.
+    // A file that cannot be read or contradicts itself changes nothing.
     for (broken, why) in [("[adapters", "TOML"), ("[adapters]\nmax = 0", "adapters.max is 0")] {
         reconfigure(&server, broken);
         wait_for_log(&server, "the settings stay as they were");
@@ -41,7 +41,7 @@ fn settings_are_read_again_on_sighup() {
         assert_eq!(digits(&server.post(INFER, SEVEN)), [7]);
     }
     assert_eq!(server.adapter("cpu")["memory_budget_bytes"], 12_345_678);
-    // What needs a restart is told.
+    // Settings that need a restart are logged.
     reconfigure(&server, "listen = '127.0.0.1:1'\n[adapters]\nmin = 1\n[limits]\nconnections = 7");
     wait_for_log(&server, "in force only after a restart: limits.connections");
     assert_eq!(digits(&server.post(INFER, SEVEN)), [7]);
@@ -51,7 +51,7 @@ fn settings_are_read_again_on_sighup() {
 fn adapters_are_excluded_and_included_again_by_a_reload() {
     let server = Setup::cpu().start();
     assert_eq!(digits(&server.post(INFER, SEVEN)), [7]);
-    // It would not go by itself.
+    // In this mode it does not turn off by itself.
     server.set_mode("cpu", "on");
     reconfigure(&server, "[adapters]\nexclude = ['cpu']");
     server.wait_for_state("cpu", &["off"], HANG);
@@ -67,7 +67,8 @@ fn server_restarts_on_its_port_while_clients_hold_connections_open() {
     let mut server = Setup::cpu().start();
     let address = server.address;
     for end in [Signal::TERM, Signal::KILL] {
-        // One that is idle and one in the middle of a request: both sides of either have to close.
+        // One idle connection and one in the middle of a request: of each, both sides have to
+        // close.
         let mut idle = server.connect();
         idle.send(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         assert_eq!(idle.receive().unwrap().status, 200);
@@ -81,7 +82,7 @@ fn server_restarts_on_its_port_while_clients_hold_connections_open() {
     }
 }
 
-/// A server with requests that take longer than anybody waits, and the pid of its worker.
+/// A server with requests that take longer than the test runs, and the pid of its worker.
 fn with_endless_requests(config: &str) -> (Server, Vec<Connection>, u32) {
     let slow = format!("{config}\n[test.slow.cpu]\nbatch = '3s'\n");
     let server = Setup::cpu().config(&slow).start();
@@ -107,7 +108,8 @@ fn second_sigterm_after_a_second_ends_at_once_and_logs_the_requests_that_were_cu
     let (mut server, mut connections, pid) = with_endless_requests("");
     server.terminate();
     wait_for_log(&server, "stopping");
-    // One at once belongs to the first: some launchers signal a process and then its group.
+    // A second signal at once counts as the first: some launchers signal a process and then its
+    // group.
     server.terminate();
     std::thread::sleep(Duration::from_millis(1200));
     assert!(!server.log().contains("stopped at once"), "{}", server.log());
@@ -134,10 +136,10 @@ fn requests_unfinished_after_the_grace_period_get_an_error() {
 
 /// Bytes that models may take on the CPU.
 fn budget(server: &Server) -> u64 {
-    server.adapter("cpu")["memory_budget_bytes"].as_u64().expect("Linux tells it")
+    server.adapter("cpu")["memory_budget_bytes"].as_u64().expect("Linux reports it")
 }
 
-/// Of the machine, in bytes.
+/// A line of `/proc/meminfo`, in bytes.
 fn memory(name: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -150,7 +152,8 @@ fn memory_used_by_other_programs_reduces_the_budget_of_models() {
     let server = Setup::cpu().start();
     server.wait_until_ready();
     let (total, free) = (memory("MemTotal:"), memory("MemAvailable:"));
-    // Models may have four fifths of all, and a tenth of all is spared: less must be left than that.
+    // The budget is four fifths of the memory, or the available memory less a tenth of all where
+    // that is less: it shrinks only after others use more than a tenth.
     let others = total - free;
     let unnoticed = (total / 10).saturating_sub(others);
     let taken = usize::try_from(unnoticed + 2 * TAKEN).unwrap();

@@ -86,7 +86,7 @@ fn connection_is_closed_when_a_body_is_not_read_to_its_end() {
     let close = |answer: &Response, status: u16| {
         assert_eq!((answer.status, answer.header("connection")), (status, Some("close")));
     };
-    // More than the server drains, all of it sent before the answer is read.
+    // More than the server drains; all of it is sent before the answer is read.
     let long = request("POST", "/v2/models/nope/infer", &[JSON], &vec![b' '; 40_000_000]);
     let mut connection = server.connect();
     close(&connection.exchange(&long).unwrap(), 404);
@@ -268,7 +268,7 @@ fn class_count_replaces_an_output_by_its_classes() {
     let mut body: Value = serde_json::from_str(SEVEN).unwrap();
     body["outputs"] = json!([{"name": "digit", "parameters": {"classification": 1}}]);
     assert_eq!(data(&server.post(INFER, &body.to_string())), json!(["7:0"]));
-    // Text has no order.
+    // Text has no order by which classes could be chosen.
     let mut body: Value = serde_json::from_str(&echo("BYTES", "[1,1]", "[\"a\"]")).unwrap();
     body["outputs"] = json!([{"name": "y", "parameters": {"classification": 1}}]);
     let refused = server.post(ECHO, &body.to_string());
@@ -390,6 +390,6 @@ fn absent_extensions_of_triton_report_an_empty_state() {
     for kind in ["system", "cuda"] {
         assert_eq!(state(&format!("/v2/{kind}sharedmemory/status")), serde_json::json!([]));
     }
-    assert_eq!(server.get("/v2/models/nobody/trace/setting").status, 404);
+    assert_eq!(server.get("/v2/models/unknown/trace/setting").status, 404);
     assert_eq!(server.post("/v2/logging", "{}").status, 405);
 }

@@ -61,7 +61,7 @@ fn settings_come_from_flags_then_environment_then_file() {
     assert_eq!(printed["listen"].as_str(), Some("127.0.0.1:8000"));
     assert_eq!(printed["lock_dir"].as_str(), Some("/run/lock"));
     assert!(!text.contains("secret"), "{text}");
-    // What is printed is a config file that gives the same again.
+    // The output is a configuration file that gives the same settings again.
     let again = folder.write("again.toml", &text);
     let again = run(&["serve", "--print-config", "--config", again.to_str().unwrap()], &[]);
     assert_eq!(stdout(&again), text);
@@ -89,15 +89,15 @@ fn contradictory_settings_are_rejected() {
     for (config, part) in cases {
         let (status, log) = Setup::cpu().config(config).fail();
         assert_eq!(status.code(), Some(1), "{config}: {log}");
-        assert!(log.contains(part), "{config}: '{log}' does not say '{part}'");
+        assert!(log.contains(part), "{config}: '{log}' does not contain '{part}'");
     }
     let open = run(&["serve", "--listen", "0.0.0.0:0"], &[]);
     assert_eq!(open.status.code(), Some(1));
     assert!(stderr(&open).contains("set api_key or keys, or allow_remote"), "{}", stderr(&open));
     let missing = run(&["serve", "--config", "/nonexistent/c.toml"], &[]);
     assert_eq!(missing.status.code(), Some(1));
-    let said = stderr(&missing);
-    assert!(said.contains("cannot read the config file /nonexistent/c.toml"), "{said}");
+    let log = stderr(&missing);
+    assert!(log.contains("cannot read the config file /nonexistent/c.toml"), "{log}");
     for args in [&["serve", "--cpu", "sometimes"][..], &["serve", "--nope"], &["dance"], &[]] {
         let output = run(args, &[]);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
@@ -167,7 +167,7 @@ fn requests_without_the_key_are_rejected() {
     assert_eq!(server.send("GET", "/api/snapshot", &wrong, b"").status, 401);
 }
 
-/// Makes a key; gives it and what goes into the file.
+/// Makes a key; returns it and its entry for the file.
 fn make_key(scopes: &[&str]) -> (String, String) {
     let scopes = scopes.iter().flat_map(|scope| ["--scope", scope]);
     let args: Vec<&str> = ["key", "--name", "test"].into_iter().chain(scopes).collect();
@@ -195,7 +195,7 @@ fn keys_grant_their_scopes_and_are_read_again_when_the_file_changes() {
     assert_eq!(status("POST", infer, &reader, SEVEN), 403);
     assert_eq!(status("POST", infer, &client, SEVEN), 200);
     assert_eq!(status("GET", "/api/snapshot", &client, ""), 403);
-    // Clients look at what a model takes before they ask it.
+    // Clients read the metadata of a model before they send requests to it.
     for part in ["", "/ready", "/config", "/versions/1", "/versions/1/config"] {
         assert_eq!(status("GET", &format!("/v2/models/digits{part}"), &client, ""), 200, "{part}");
     }
@@ -205,11 +205,13 @@ fn keys_grant_their_scopes_and_are_read_again_when_the_file_changes() {
         assert_eq!(status("POST", "/v2/repository/models/digits/unload", key, "{}"), 403);
         assert_eq!(status("DELETE", "/api/load", key, ""), 403);
     }
-    // One is taken away, another one comes; what means nothing changes nothing.
+    // One key is removed, another one is added; an invalid file changes nothing.
     let (admin, all) = make_key(&["admin"]);
     std::fs::write(&file, "[[key]]\nname = 3").unwrap();
     signal(server.pid(), Signal::HUP);
-    wait_for("it is told", HANG, || server.log().contains("the API keys stay as they were"));
+    wait_for("the log reports it", HANG, || {
+        server.log().contains("the API keys stay as they were")
+    });
     assert_eq!(status("POST", infer, &client, SEVEN), 200);
     std::fs::write(&file, all).unwrap();
     signal(server.pid(), Signal::HUP);
@@ -217,7 +219,7 @@ fn keys_grant_their_scopes_and_are_read_again_when_the_file_changes() {
     assert_eq!(status("POST", "/api/adapters/cpu", &admin, off), 200);
     assert_eq!(status("GET", "/api/snapshot", &admin, ""), 200);
     for key in [&reader, &client, &admin] {
-        assert!(!server.log().contains(key.as_str()), "the log tells a key");
+        assert!(!server.log().contains(key.as_str()), "the log contains a key");
     }
 }
 
@@ -238,7 +240,7 @@ fn adapter_ids_in_the_settings_that_match_no_adapter_are_logged() {
     let config = "[adapters]\nexclude = ['vulkan-1-2-3']\nmemory = { gone = 1000000 }\n\
                   [test.slow.cpu]\nrow = '1us'\n[test.slow.missing]\nrow = '1ms'";
     let server = Setup::cpu().config(config).start();
-    // The log is read beside the test.
+    // The log is read in a thread of its own, so that it may be late.
     wait_for("adapters are listed", HANG, || server.log().contains("adapters listed"));
     let log = server.log();
     for id in ["vulkan-1-2-3", "gone", "missing"] {

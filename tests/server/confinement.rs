@@ -2,7 +2,8 @@ use testkit::images::{SEVEN, digits};
 use testkit::models::add_digits;
 use testkit::{Folder, HANG, Setup};
 
-/// Filters of system calls on a process, and whether it may gain rights, as the kernel tells.
+/// The number of system call filters on a process, and its `NoNewPrivs` flag, as the kernel reports
+/// them.
 fn rights(pid: u64) -> [u64; 2] {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     ["Seccomp_filters:", "NoNewPrivs:"].map(|name| {
@@ -11,8 +12,8 @@ fn rights(pid: u64) -> [u64; 2] {
     })
 }
 
-/// A server with a model from a folder, after its first answer: what the adapter tells, and the
-/// rights of server and worker.
+/// The confinement that the adapter reports after the first answer of a server with a model from a
+/// folder, and the rights of server and worker.
 fn served(config: &str) -> (String, [u64; 2], [u64; 2]) {
     let models = Folder::new();
     add_digits(&models, "digits");
@@ -24,17 +25,17 @@ fn served(config: &str) -> (String, [u64; 2], [u64; 2]) {
     (adapter["confinement"].as_str().unwrap().to_owned(), rights(server.pid().into()), worker)
 }
 
-/// What is refused is tried in `src/worker/confine.rs`.
+/// The tests in `src/worker/confine.rs` try the operations that are denied.
 #[test]
 fn workers_drop_their_rights_and_serve() {
-    let (told, [filters, _], worker) = served("");
-    assert!(told.contains("system calls (seccomp)"), "{told}");
+    let (confinement, [filters, _], worker) = served("");
+    assert!(confinement.contains("system calls (seccomp)"), "{confinement}");
     assert_eq!(worker, [filters + 1, 1]);
 }
 
 #[test]
 fn workers_keep_their_rights_if_confinement_is_off() {
-    let (told, server, worker) = served("[workers]\nconfine = false");
-    assert_eq!(told, "nothing: workers.confine is false");
+    let (confinement, server, worker) = served("[workers]\nconfine = false");
+    assert_eq!(confinement, "nothing: workers.confine is false");
     assert_eq!(worker, server);
 }

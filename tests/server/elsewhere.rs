@@ -1,4 +1,4 @@
-//! Workers that reach their server over TCP, through a forwarder that delays and cuts.
+//! Workers that reach their server over TCP, through a forwarder that delays and cuts connections.
 
 use serde_json::json;
 use std::collections::VecDeque;
@@ -15,9 +15,9 @@ use testkit::{Folder, Server, Setup, models, tell};
 const ONE_WAY: Duration = Duration::from_micros(2500);
 const CLIENTS: usize = 8;
 
-/// Passes connections on, each chunk after a delay, until it is dropped.
+/// Forwards connections, each chunk after a delay, until it is dropped.
 struct Forwarder {
-    /// Where the server has to listen, and where the worker has to connect to.
+    /// The address on which the server listens, and the one to which the worker connects.
     listen: SocketAddr,
     connect: SocketAddr,
     streams: Arc<Mutex<Vec<TcpStream>>>,
@@ -25,16 +25,16 @@ struct Forwarder {
     traffic: Arc<Traffic>,
 }
 
-/// Bytes that were passed on to workers.
+/// Bytes that were forwarded to workers.
 #[derive(Default)]
 struct Traffic {
     bytes: AtomicU64,
-    /// The connection is ended once there were so many; never if 0.
+    /// The number of bytes after which the connection is cut; 0 for never.
     cut_at: AtomicU64,
 }
 
 impl Traffic {
-    /// Counts a chunk; `true` if it is to be the last.
+    /// Counts a chunk; `true` if it is the last one to be forwarded.
     fn count(&self, chunk: &[u8]) -> bool {
         let bytes = self.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         let cut_at = self.cut_at.load(Ordering::Relaxed);
@@ -52,7 +52,7 @@ impl Traffic {
 
 impl Forwarder {
     fn new() -> Forwarder {
-        // Free a moment ago.
+        // The port was free a moment ago.
         let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let door = TcpListener::bind("127.0.0.1:0").unwrap();
         let connect = door.local_addr().unwrap();
@@ -83,7 +83,7 @@ impl Forwarder {
         format!("[test.link]\nlisten = '{}'\nconnect = '{}'\n", self.listen, self.connect)
     }
 
-    /// Ends all connections; new ones are passed on again.
+    /// Ends all connections; new ones are forwarded again.
     fn cut(&self) {
         for stream in self.streams.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
@@ -99,7 +99,7 @@ impl Drop for Forwarder {
     }
 }
 
-/// Passes one direction on in threads that end with it.
+/// Forwards one direction in threads that end with it.
 fn pass(mut from: TcpStream, to: TcpStream, traffic: Arc<Traffic>) {
     let (send, receive) = channel();
     std::thread::spawn(move || {
@@ -121,8 +121,8 @@ fn deliver(chunks: &Receiver<(Instant, Vec<u8>)>, mut to: TcpStream, traffic: &T
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// The weights of a model are sent to a worker that may not have them, once: a transfer that is cut
-/// goes on where it was, and a worker that starts again has all of them.
+/// The weights of a model are sent once to a worker that cannot read the repository: a transfer
+/// that is cut resumes where it ended, and a worker that starts again has all of them.
 #[test]
 fn model_files_are_sent_once_to_a_remote_worker() {
     const WEIGHTS: usize = 24 << 20;
@@ -147,7 +147,7 @@ fn model_files_are_sent_once_to_a_remote_worker() {
     assert_eq!(server.adapter("cpu")["starts"], 3);
     let again = forwarder.traffic.take();
     tell(&format!("{first} bytes for {WEIGHTS}, then {again}"));
-    // Pieces that were under way as the connection was cut, and the hashes.
+    // Pieces that were in transit when the connection was cut, and the hashes.
     let rest = 6 << 20;
     assert!((WEIGHTS..WEIGHTS + rest).contains(&(first as usize)), "{first}");
     assert!(again < 100_000, "{again}");
@@ -156,7 +156,7 @@ fn model_files_are_sent_once_to_a_remote_worker() {
     assert_eq!(std::fs::read(version.join("echo/1/weights")).unwrap(), weights);
 }
 
-/// A server whose only adapter takes 3 ms for each batch of one row.
+/// A server with one adapter, which takes 3 ms for each batch of one row.
 fn server(slots: u32, forwarder: Option<&Forwarder>) -> (Server, Folder) {
     let repository = Folder::new();
     models::add_echo(&repository, "echo", 1, "0ms");
@@ -178,7 +178,8 @@ fn echo(value: usize) -> Vec<u8> {
     )
 }
 
-/// Right answers to clients that ask without pause for so long, and other statuses.
+/// The number of right answers to clients that send requests without pause for this time, and other
+/// statuses.
 fn load(server: &Server, lasting: Duration) -> (usize, VecDeque<String>) {
     let begin = Instant::now();
     let client = |number: usize| {
@@ -213,7 +214,7 @@ fn rate(server: &Server) -> f64 {
     right as f64 / begin.elapsed().as_secs_f64()
 }
 
-/// With 5 ms there and back one batch at a time leaves the worker idle for most of the time.
+/// With a round trip of 5 ms one batch at a time leaves the worker idle for most of the time.
 #[test]
 fn several_slots_hide_the_round_trip_to_a_remote_worker() {
     let here = rate(&server(1, None).0);

@@ -87,8 +87,8 @@ fn lost_runtime_folder_is_not_an_adapter_fault_and_service_resumes_once_it_is_ba
     assert_eq!(response.status, 200, "{}", response.text());
 }
 
-/// Lines for `Setup::before` that run the program by way of `unshare` with these options, in a shell
-/// that runs `lines` first; `None`, and why, where that is not permitted.
+/// Lines for `Setup::before` that run the program through `unshare` with these options, in a shell
+/// that runs `lines` first; prints the reason and returns `None` where that is not permitted.
 fn unshared(options: &str, lines: &str) -> Option<String> {
     for user in ["", "--user --map-root-user"] {
         let unshare = format!("unshare {user} {options}");
@@ -120,7 +120,7 @@ fn zombies_of(parent: u32) -> Vec<u32> {
     children_of(parent).into_iter().filter(|pid| !is_running(*pid)).collect()
 }
 
-/// A container without an init: orphans of its other processes are children of the server.
+/// In a container without an init, orphans of its other processes become children of the server.
 #[test]
 fn orphans_are_reaped_where_the_server_is_process_1_of_a_container() {
     let orphans = "(sleep 1 &)\n(sleep 2 &)";
@@ -134,7 +134,7 @@ fn orphans_are_reaped_where_the_server_is_process_1_of_a_container() {
     };
     wait_for("orphans have ended and are reaped", HANG, || orphans().is_empty());
     serves(&server);
-    // The exit status of a worker is left to the server.
+    // The exit status of a worker stays available to the server.
     let [worker] = workers_of(first)[..] else { panic!("one worker") };
     signal(worker, Signal::KILL);
     let killed = || server.adapter("cpu")["fault"].to_string().contains("signal: 9");
@@ -147,7 +147,8 @@ fn orphans_are_reaped_where_the_server_is_process_1_of_a_container() {
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
 }
 
-/// A memory control group of version 1 with this limit; `None`, and why, where none can be made.
+/// A memory control group of version 1 with this limit; prints the reason and returns `None` where
+/// none can be made.
 fn memory_group(name: &str, bytes: u64) -> Option<Group> {
     let path = Path::new("/sys/fs/cgroup/memory")
         .join(format!("concertina-{name}-{}", std::process::id()));
@@ -173,7 +174,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // The kernel moves the last page cache out some time after the last process.
+        // The kernel uncharges the last page cache some time after the last process has ended.
         wait_for("the control group is empty", HANG, || fs::remove_dir(&self.0).is_ok());
     }
 }

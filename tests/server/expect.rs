@@ -1,4 +1,4 @@
-//! Clients that say when they will ask again.
+//! Clients that announce their next request.
 
 use serde_json::json;
 use testkit::images::SEVEN;
@@ -6,7 +6,7 @@ use testkit::{Folder, HANG, Server, Setup, run, wait_for, wait_until};
 
 const INFER: &str = "/v2/models/digits/infer";
 
-/// What was decided about turning the CPU on.
+/// The reason of the last start in the list of decisions.
 fn last_start(server: &Server) -> Option<String> {
     let decisions = server.get("/api/decisions").json();
     let decisions = decisions["decisions"].as_array()?;

@@ -11,7 +11,7 @@ use testkit::{Folder, HANG, Server, Setup, wait_for};
 
 const STREAM: &str = "/v2/models/count/generate_stream";
 const WHOLE: &str = "/v2/models/count/generate";
-/// A step of the counting model takes so long with `SLOW`.
+/// The duration of a step of the counting model with `SLOW`.
 const STEP: Duration = Duration::from_millis(5);
 const SLOW: &str = "[test.slow.cpu]\nbatch = '5ms'\n";
 
@@ -30,7 +30,7 @@ fn open(server: &Server, body: &str) -> Events {
     Events::open(server, STREAM, body).unwrap_or_else(|error| panic!("{}", error.text()))
 }
 
-/// The numbers of a stream that ends well.
+/// The numbers of a stream that ends without an error.
 #[track_caller]
 fn numbers(events: Vec<Event>) -> Vec<i64> {
     let number = |event: Event| {
@@ -54,7 +54,7 @@ fn numbers_come_one_after_the_other_and_the_stream_ends() {
     let first = json!({"id": "a", "model_name": "count", "model_version": "1", "number": 5});
     assert_eq!(all[0], Event { name: String::new(), data: first });
     assert_eq!(numbers(all), (5..205).collect::<Vec<_>>());
-    // One request, however many slices and partial answers it had.
+    // It is one request, regardless of the number of its slices and partial answers.
     wait_for("it counts as one", HANG, || {
         let snapshot = server.snapshot();
         let count = snapshot["models"].as_array().unwrap().iter().find(|m| m["name"] == "count");
@@ -99,7 +99,7 @@ fn errors_before_the_first_partial_answer_have_a_status() {
 const COUNT: &str =
     r#"{"inputs": [{"name": "count", "datatype": "INT64", "shape": [1, 1], "data": [1]}]}"#;
 
-/// Every model has `generate`: one partial answer.
+/// Every model supports `generate`, with one partial answer.
 #[test]
 fn other_models_answer_generate_too() {
     let (server, _models) = server("");
@@ -117,7 +117,7 @@ fn other_models_answer_generate_too() {
     assert_eq!(events[0].data, whole.json());
 }
 
-/// Requests join those that run, and a stream leaves other models their turn.
+/// Requests join those that run, and a stream lets other models run between its slices.
 #[test]
 fn streams_run_side_by_side_and_beside_other_models() {
     let (server, _models) = server(SLOW);
@@ -128,7 +128,7 @@ fn streams_run_side_by_side_and_beside_other_models() {
         let begin = Instant::now();
         let answer = server.post("/v2/models/digits/infer", SEVEN);
         assert_eq!(answer.status, 200, "{}", answer.text());
-        // It waits for a load and some slices, not for the streams.
+        // It waits for a load and some slices, not for the end of the streams.
         assert!(begin.elapsed() < STEP * 8 * 100, "{:?}", begin.elapsed());
         streams.into_iter().map(|stream| stream.join().unwrap()).collect::<Vec<_>>()
     });
@@ -148,7 +148,7 @@ fn cancelled_stream_frees_its_slot() {
         stream.next().unwrap().unwrap();
     }
     drop(streams);
-    // All places were taken.
+    // All slots were taken.
     let all = open(&server, r#"{"count": 20}"#).rest().unwrap();
     assert_eq!(numbers(all).len(), 20);
     wait_for("nothing runs any more", HANG, || {
@@ -157,8 +157,8 @@ fn cancelled_stream_frees_its_slot() {
     });
 }
 
-/// Median time from a request to its first event, one request after the other; each client leaves
-/// with that event.
+/// Median time from a request to its first event, one request after the other; each client
+/// disconnects after that event.
 fn median_until_first(server: &Server, body: &str) -> Duration {
     let mut times: Vec<Duration> = (0..20)
         .map(|_| {
@@ -171,8 +171,8 @@ fn median_until_first(server: &Server, body: &str) -> Duration {
     times[times.len() / 2]
 }
 
-/// The worker is told of it, so that the next request waits for a step and not for the time slice
-/// of ten steps.
+/// The worker receives the cancellation, so that the next request waits for a step and not for the
+/// time slice of ten steps.
 #[test]
 fn cancelled_stream_ends_with_its_step() {
     let models = Folder::new();
@@ -189,14 +189,14 @@ fn cancelled_stream_ends_with_its_step() {
     assert!(ratios.iter().any(|ratio| *ratio < 4.0), "{ratios:?}");
 }
 
-/// A client that reads nothing holds neither the device nor memory without a bound.
+/// A client that reads nothing occupies neither the device nor unbounded memory.
 #[test]
 fn slow_reader_delays_no_other_client_and_receives_everything() {
     let (server, _models) = server("");
     let slow: Vec<Events> = (0..8).map(|_| open(&server, r#"{"count": 100000}"#)).collect();
     let quick = open(&server, r#"{"count": 1000}"#).rest().unwrap();
     assert_eq!(numbers(quick).len(), 1000);
-    wait_for("the device rests while nobody reads", HANG, || {
+    wait_for("the device is idle while the client reads nothing", HANG, || {
         let snapshot = server.snapshot();
         snapshot["adapters"].as_array().unwrap().iter().all(|adapter| adapter["state"] != "busy")
     });

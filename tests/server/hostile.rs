@@ -14,7 +14,7 @@ fn bodies_over_the_bound_are_refused() {
     let server = Setup::cpu().config("[limits]\nbody_bytes = 10000").start();
     let declared = server.send("POST", INFER, &[], &[b' '; 20_000]);
     assert_eq!((declared.status, declared.error().contains("10000 bytes")), (413, true));
-    // Only announced: nothing of it is waited for.
+    // The body is only announced: the answer does not wait for it.
     let mut connection = server.connect();
     let head = format!("POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n");
     assert_eq!(connection.exchange(head.as_bytes()).unwrap().status, 413);
@@ -41,7 +41,7 @@ fn bytes_that_are_not_http_are_rejected() {
         let shown = String::from_utf8_lossy(bytes).into_owned();
         let mut connection = server.connect();
         connection.send(bytes).unwrap();
-        // An answer of 400 or none at all, but no hanging on.
+        // The answer is 400 or the connection is closed; it does not stay open.
         match connection.receive() {
             Ok(response) => {
                 assert_eq!((response.status, response.error().is_empty()), (400, false), "{shown}");
@@ -72,7 +72,7 @@ fn slow_clients_are_disconnected() {
     check_still_serves(&server);
     let response = slow_body.receive().unwrap();
     assert_eq!((response.status, response.error().contains("took longer")), (408, true));
-    // hyper may say 408 before it closes.
+    // hyper may send 408 before it closes the connection.
     if let Ok(response) = slow_header.receive() {
         assert_eq!(response.status, 408);
     }
@@ -83,7 +83,8 @@ fn slow_clients_are_disconnected() {
 #[test]
 fn connections_over_the_limit_are_answered_with_503() {
     let server = Setup::cpu().config("[limits]\nconnections = 4").start();
-    // An exchange each, so that they are really taken; the last one is for another address.
+    // One exchange each, so that they are accepted; the last connection is reserved for other
+    // addresses.
     let mut held: Vec<_> = (0..3).map(|_| server.connect()).collect();
     for connection in &mut held {
         assert_eq!(connection.exchange(&request("GET", "/v2", &[], b"")).unwrap().status, 200);
@@ -98,7 +99,7 @@ fn connections_over_the_limit_are_answered_with_503() {
 #[test]
 fn requests_without_a_path_are_answered() {
     let server = Setup::cpu().start();
-    // The first three broke the connection's task.
+    // The first three once made the task of the connection panic.
     for (line, status) in [
         ("CONNECT 127.0.0.1:80", 400),
         ("GET 127.0.0.1:80", 400),
@@ -125,7 +126,7 @@ fn rows_that_hold_nothing_are_bounded() {
         let body = format!(r#"{{"inputs":[{{"name":"x","datatype":"INT8",{shape}}}]}}"#);
         server.post("/v2/models/echo/infer", &body)
     };
-    // Each of these kept the adapter busy for ever.
+    // Each of these once kept the adapter busy without end.
     for rows in [1025, 3_000_000_000, 9_000_000_000_000_000_000] {
         let refused = ask(rows);
         assert_eq!(refused.status, 422, "{rows}: {}", refused.text());
@@ -134,13 +135,14 @@ fn rows_that_hold_nothing_are_bounded() {
     assert_eq!(ask(20).json()["outputs"][0]["shape"], serde_json::json!([20, 0]));
 }
 
-/// An `identity` server whose requests wait long in the queue for company.
+/// A server of an `identity` model with a long batching delay, for which requests wait in the
+/// queue.
 fn patient_server() -> (Server, Folder) {
     let repository = Folder::new();
     models::add_echo(&repository, "echo", 64, "8s");
     models::add_digits(&repository, "digits");
     let server = Setup::cpu().models(repository.path()).start();
-    // The worker is up, so that the wait is the batch's alone.
+    // The worker is up, so that requests wait only for the batching delay.
     check_still_serves(&server);
     (server, repository)
 }
@@ -229,14 +231,14 @@ fn a_request_that_names_no_host_or_several_is_rejected() {
 fn health_is_answered_to_an_address_that_has_used_up_its_connections() {
     let server = Setup::cpu().config("[limits]\nconnections = 4").start();
     server.wait_until_ready();
-    // The places of connections that have just ended may not be free yet.
+    // The slots of connections that have just ended may not be free yet.
     let place = || {
         let mut connection = server.connect();
         let answer = connection.exchange(&request("GET", "/v2", &[], b"")).ok()?;
         (answer.status == 200).then_some(connection)
     };
     let mut held: Vec<_> = (0..3).map(|_| wait_until("a place is free", HANG, place)).collect();
-    // More than are served over the cap; none of them sends a request.
+    // More connections than are served over the limit; none of them sends a request.
     let idle: Vec<_> = (0..100).map(|_| server.connect()).collect();
     for _ in 0..10 {
         assert_eq!(server.get("/v2/health/live").status, 200);

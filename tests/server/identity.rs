@@ -3,7 +3,7 @@ use std::time::Duration;
 use testkit::http::request;
 use testkit::{Folder, Server, Setup, models};
 
-/// Two elements of each datatype: as JSON, and as the bytes that the protocol makes of them.
+/// Two elements of each datatype: as JSON, and as raw bytes of the protocol.
 fn samples() -> Vec<(&'static str, Value, Vec<u8>)> {
     let half = |bits: [u16; 2]| bits.map(u16::to_le_bytes).concat();
     let text = ["", "é\"\\\n"].map(str::as_bytes);
@@ -47,7 +47,7 @@ fn every_datatype_is_returned_unchanged_in_every_encoding() {
     }
 }
 
-/// Sends two rows of one element, and looks at both ends.
+/// Sends two rows of one element, and checks the answer in each encoding.
 fn check_way(
     server: &Server,
     datatype: &str,
@@ -113,9 +113,9 @@ fn bytes_that_are_not_utf8_are_rejected_as_json_and_returned_as_binary() {
 const CLIENTS: u64 = 32;
 const REQUESTS: u64 = 12;
 
-/// A request of `rows` rows that nobody else sends, and the data that must come back.
+/// A request of `rows` rows that no other client sends, and the expected data of the answer.
 fn payload(client: u64, number: u64, rows: u64) -> (Vec<u8>, Value) {
-    // Lengths differ too, so that requests of unlike shapes meet in the queue.
+    // Lengths differ too, so that requests of different shapes meet in the queue.
     let width = 1 + client % 3;
     let data: Vec<u64> = (0..rows * width).map(|at| client << 32 | number << 16 | at).collect();
     let input = json!({"name": "x", "datatype": "UINT64", "shape": [rows, width], "data": data});
@@ -157,7 +157,7 @@ fn requests_share_batches_and_each_gets_its_own_answer() {
 #[test]
 fn large_tensors_are_returned_complete() {
     let (server, _repository) = echo_server(4, "0s");
-    // Several pieces of the wire, none of them full at the end.
+    // Several pieces on the wire, the last of which is not full.
     let raw: Vec<u8> = (0..3_000_001u32).map(|at| (at * 2_654_435_761) as u8).collect();
     let mut body = json!({
         "inputs": [{"name": "x", "datatype": "UINT8", "shape": [1, raw.len()],

@@ -1,4 +1,4 @@
-//! Models whose files are overwritten by wrong ones: the last good files stay served.
+//! Models are served from their last good files after the files are overwritten by invalid ones.
 
 use serde_json::{Value, json};
 use std::path::Path;
@@ -16,11 +16,11 @@ fn good() -> Vec<u8> {
     std::fs::read(models::package().join("tests/data/linear.onnx")).unwrap()
 }
 
-/// Files that cannot be served: one that is no graph, one with an operator that is not supported,
-/// and one with weights that are shorter than their shape.
+/// Files that cannot be served: one that is not a graph, one with an operator that is not
+/// supported, and one with weights that are shorter than their shape.
 fn bad() -> Vec<(&'static str, Vec<u8>)> {
     let mut short = good();
-    // The product's matrix has the shape [3, 2]: field 1 of the tensor, twice.
+    // The matrix of the product has the shape [3, 2]: field 1 of the tensor, twice.
     let at = short.windows(4).position(|bytes| bytes == [8, 3, 8, 2]).expect("the shape");
     short[at + 3] = 3;
     let unknown = models::package().join("tests/data/unknown_operator.onnx");
@@ -52,7 +52,8 @@ fn check_all(server: &Server, context: &str) {
     LAYOUTS.iter().for_each(|(model, _)| check(server, model, context));
 }
 
-/// State and reason of a model in the index: of the version that has a reason, if one has.
+/// State and reason of a model in the index: those of the version that has a reason, if there is
+/// one.
 fn index(server: &Server, model: &str) -> (String, String) {
     let entries = server.send("POST", "/v2/repository/index", &[], b"").json();
     let entries = entries.as_array().unwrap().iter().filter(|entry| entry["name"] == model);
@@ -107,7 +108,7 @@ fn model_is_still_served_after_its_files_are_overwritten_by_bad_ones() {
         server = start(&folder, cache.path(), "50ms");
         server.wait_until_ready();
         // Faults that only a load finds are found by the first request, which was checked against
-        // the signature of the wrong graph.
+        // the signature of the invalid graph.
         for (model, _) in LAYOUTS {
             wait_for("the last good files are loaded", HANG, || {
                 infer(&server, model).status == 200
@@ -235,7 +236,7 @@ fn models_over_the_limit_of_kept_files_are_served_but_not_kept() {
     let config = "[adapters]\nmin = 1\n[cache]\nmodels_bytes = 10";
     let server = setup.config(config).start();
     check(&server, "bare", "before");
-    wait_for("the log says it", HANG, || server.log().contains("cache.models_bytes"));
+    wait_for("the log names the setting", HANG, || server.log().contains("cache.models_bytes"));
     wait_for_kept(cache.path(), 0);
     folder.write("bare.onnx", b"no graph");
     wait_for("the reason is shown", HANG, || !index(&server, "bare").1.is_empty());

@@ -1,4 +1,4 @@
-//! What is kept of what the policy learned, and what becomes of a file that cannot be used.
+//! The file of learned values: its content, and files that cannot be used.
 
 use serde_json::{Value, json};
 use testkit::images::SEVEN;
@@ -47,7 +47,7 @@ fn starts_clients_and_models_are_remembered() {
     infer(&server);
     wait_for("the start is counted", HANG, || server.adapter("cpu")["starts_last_hour"] == 2);
     end(server);
-    // The client of the first run is the client of the second.
+    // The client of the first run is recognised in the second one.
     assert_eq!(file(&cache)["policy"]["clients"].as_array().unwrap().len(), 2);
 }
 
@@ -68,7 +68,7 @@ fn model_added_during_a_run_gets_its_learned_values() {
     let load = || server.post("/v2/repository/models/digits/load", "{}").status == 200;
     wait_for("it is loaded", HANG, load);
     end(server);
-    // The scheduler knows both requests, and the client of the first one.
+    // The scheduler has recorded both requests, and the client of the first one.
     let policy = &file(&cache)["policy"];
     assert!(policy["models"]["digits"]["count_permille"].as_u64() > Some(1500), "{policy:#}");
     // The server itself is client 0: it made the request of the validation load.

@@ -12,12 +12,12 @@ fn check_still_serves(server: &Server) {
     assert_eq!(digits(&server.post(INFER, SEVEN)), [7]);
 }
 
-/// The id of the worker's process, as the snapshot names it.
+/// The process id of the worker, from the snapshot.
 #[track_caller]
 fn worker(server: &Server) -> u32 {
     let pid = wait_until("the worker is known", HANG, || server.adapter("cpu")["pid"].as_u64());
     let pid = u32::try_from(pid).unwrap();
-    assert!(is_worker(pid), "process {pid} is no worker of ours");
+    assert!(is_worker(pid), "process {pid} is not a worker of this server");
     pid
 }
 
@@ -37,7 +37,7 @@ fn mode_set_by_the_operator_overrides_the_policy() {
     server.set_mode("cpu", "off");
     server.wait_for_state("cpu", &["off"], HANG);
     assert!(!is_worker(pid), "off, but its worker is still there");
-    // On: up without any request.
+    // Mode `on` starts it without a request.
     server.set_mode("cpu", "on");
     let cpu = server.wait_for_state("cpu", &["idle"], HANG);
     assert_eq!((&cpu["mode"], &cpu["starts"]), (&json!("on"), &json!(2)));
@@ -49,7 +49,7 @@ fn slowed_worker_is_slow_and_the_log_reports_it() {
     let server = Setup::cpu().config("[test.slow.cpu]\nbatch = '50ms'\nrow = '100ms'").start();
     assert!(server.log().contains("slowed for a test"), "{}", server.log());
     check_still_serves(&server);
-    // It is on now, so this is no cold start.
+    // The adapter is on now, so that this is not a cold start.
     let begin = Instant::now();
     check_still_serves(&server);
     assert!(begin.elapsed() >= Duration::from_millis(150), "{:?}", begin.elapsed());
@@ -57,7 +57,7 @@ fn slowed_worker_is_slow_and_the_log_reports_it() {
 
 #[test]
 fn no_adapter_is_on_without_requests() {
-    // By default waiting takes no energy on the CPU, and it stays for an hour.
+    // By default idling takes no energy on the CPU, so that it stays on for an hour.
     let config = "[adapters]\nstart_price = 0\nlate_penalty_joules = 0\n[adapters.power.cpu]\n\
                   idle = 1.0\nactive = 60.0\nstart = 20.0";
     let server = Setup::cpu().config(config).start();
@@ -83,14 +83,14 @@ fn requests_are_answered_although_their_worker_dies_and_is_replaced() {
     check_still_serves(&server);
     let first = worker(&server);
     signal(first, Signal::KILL);
-    // While it is dead, quarantined or starting: the request waits.
+    // While the worker is dead, quarantined or starting, the request waits.
     check_still_serves(&server);
     let second = wait_until("another worker", HANG, || {
         let pid = server.adapter("cpu")["pid"].as_u64()?;
         (pid != u64::from(first)).then_some(pid)
     });
     assert!(is_worker(u32::try_from(second).unwrap()));
-    // One that is stopped is as good as dead, once its time is up.
+    // A stopped process counts as dead after the heartbeat timeout.
     let config = "[workers]\nbackoff = '200ms'\nheartbeat_timeout = '1s'";
     let server = Setup::cpu().config(config).start();
     check_still_serves(&server);
@@ -100,7 +100,7 @@ fn requests_are_answered_although_their_worker_dies_and_is_replaced() {
     assert!(decisions.contains("no sign of life"), "{decisions}");
 }
 
-/// A server whose `echo` requests wait in the queue for company, and requests in its queue.
+/// A server with `count` requests to `echo` in its queue, where they wait for the batching delay.
 fn with_queued_requests(count: usize) -> (Server, Folder, Vec<Connection>) {
     let repository = Folder::new();
     models::add_echo(&repository, "echo", 64, "2s");
@@ -134,7 +134,7 @@ fn admitted_requests_are_answered_before_the_server_stops() {
     }
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
     assert!(!is_worker(pid), "the server is gone, but its worker is still there");
-    assert!(Connection::open(server.address).is_err(), "somebody still listens");
+    assert!(Connection::open(server.address).is_err(), "the port still accepts connections");
     assert!(server.log().contains("stopped"), "{}", server.log());
 }
 
@@ -147,7 +147,7 @@ fn a_server_that_is_starting_a_worker_stops_cleanly() {
         std::thread::sleep(Duration::from_millis(delay));
         server.terminate();
         assert_eq!(server.wait().code(), Some(0), "{}", server.log());
-        // Answered if it was admitted; else turned away.
+        // It is answered if it was admitted, and rejected otherwise.
         match connection.receive() {
             Ok(response) => assert!([200, 503].contains(&response.status), "{}", response.text()),
             Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock),

@@ -1,40 +1,40 @@
-//! The whole program on the `cpu` adapter, with no Vulkan driver in reach: what it answers, what
-//! it refuses, how it starts and ends.
+//! The whole program on the `cpu` adapter, without Vulkan drivers: its answers, its rejections, its
+//! start and its end.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
 #![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
 #![allow(clippy::disallowed_methods, reason = "tests wait in real time")]
 
-/// Requests that are finished although the server or their model goes.
+/// Admitted requests while the server stops or their model is unloaded.
 mod admitted;
-/// What is wrong with a request, and what it is told.
+/// Invalid requests, and the errors with which they are answered.
 mod bad_input;
 /// Cards that no graphics API lists; names and modes of adapters.
 mod cards;
-/// The subcommands and the settings.
+/// Models that are loaded, unloaded and replaced while the server runs.
 mod catalogue;
-/// What changes while the server runs, and how it comes and goes.
+/// Changes of the settings while the server runs; signals and restarts.
 mod changes;
-/// What clients of the protocol, HTTP clients that keep connections, and browsers need.
+/// Requirements of protocol clients, of HTTP clients that keep connections, and of browsers.
 mod clients;
 mod commands;
-/// What workers may do.
+/// The rights of workers.
 mod confinement;
 /// Workers that are reached over TCP.
 mod elsewhere;
 /// Containers, limits and folders of the environment.
 mod environment;
-/// Clients that say when they will ask again.
+/// Clients that announce their next request.
 mod expect;
 /// Answers in parts.
 mod generate;
-/// Requests that are no requests, and clients that misbehave.
+/// Malformed HTTP and clients that misbehave.
 mod hostile;
 /// The model `identity`: datatypes, batches.
 mod identity;
 /// The last good files of models.
 mod kept;
-/// What the policy learned, after a restart of the server.
+/// The values that the policy learned, after a restart of the server.
 mod learned;
 /// Adapters on and off, workers and servers that end.
 mod lifecycle;
@@ -44,7 +44,7 @@ mod names;
 mod onnx;
 /// The list of models of the OpenAI API.
 mod openai;
-/// The description of every route, held against the routes and their answers.
+/// The description of every route, compared with the routes and their answers.
 mod openapi;
 /// Files in, answers out; chains of models.
 mod pipelines;
@@ -52,25 +52,25 @@ mod pipelines;
 mod repository;
 /// Settings that are changed over HTTP.
 mod settings;
-/// Recording a trace and trying policies on it.
+/// Recorded traces and the simulation of policies on them.
 mod simulate;
-/// Variables of the environment and arguments: their effect, and what of them workers receive.
+/// Environment variables and arguments: their effect, and those that workers receive.
 mod startup;
-/// The state of a model, and why it is so.
+/// The states of a model with their reasons.
 mod states;
-/// Metrics, traces, logs, history, and the load maker.
+/// Metrics, traces, logs, history, and the load generator.
 mod telemetry;
-/// Terminals and pipes: what is written to them, and what happens when they are gone.
+/// Terminals and pipes: the output to them, and their end.
 mod terminal;
 /// HTTPS: certificates, handshakes, and files that change.
 mod tls;
-/// The README's tour and the protocol as clients use it.
+/// The requests of the README, and the protocol as clients use it.
 mod tour;
-/// What a client cannot do whose key does not let it.
+/// Operations that a key does not permit.
 mod unprivileged;
-/// Spoilt images and recordings, and bombs.
+/// Corrupted images and recordings, and decompression bombs.
 mod uploads;
 /// New models that take long to load.
 mod validation;
-/// What a model is warmed up with.
+/// The shapes with which a model is warmed up.
 mod warm_up;

@@ -11,7 +11,7 @@ fn linear() -> Vec<u8> {
     std::fs::read(models::package().join("tests/data/linear.onnx")).unwrap()
 }
 
-/// A name percent-encoded for a URL, all bytes but ASCII letters and digits.
+/// A name for a URL: all bytes but ASCII letters and digits are percent-encoded.
 fn encoded(name: &str) -> String {
     name.bytes().fold(String::new(), |mut text, byte| {
         let _ = match byte.is_ascii_alphanumeric() {

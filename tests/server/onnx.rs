@@ -14,7 +14,7 @@ fn infer(server: &Server, model: &str, shape: &[usize], data: &[f32]) -> Value {
     response.json()["outputs"][0].clone()
 }
 
-/// What `linear.onnx` makes of these rows: a product, a sum, nothing below zero.
+/// Checks the answer of `linear.onnx` to two rows: a product, a sum, and a cut at zero.
 fn check_linear(server: &Server, model: &str) {
     let output = infer(server, model, &[2, 3], &[1.0, 2.0, 3.0, -9.0, 0.0, 0.0]);
     assert_eq!(output["shape"], json!([2, 2]));
@@ -59,7 +59,7 @@ fn graphs_need_no_manifest_in_any_layout() {
         check_linear(&server, model);
     }
     assert_eq!(server.get("/v2/models/versioned/versions/7").status, 200);
-    // Five rows are more than a batch of four: they are answered in two.
+    // Five rows are more than a batch of four: they are answered in two batches.
     let many = infer(&server, "described", &[5, 3], &[1.0; 15]);
     assert_eq!(many["shape"], json!([5, 2]));
 }
@@ -72,7 +72,7 @@ fn a_graph_of_one_row_answers_many() {
     let output = infer(&server, "mean", &[2, 2, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
     assert_eq!(output["shape"], json!([2, 2]));
     assert_eq!(output["data"], json!([2.0, 3.0, 6.0, 7.0]));
-    // Another length is another plan.
+    // Another length needs another plan.
     let output = infer(&server, "mean", &[1, 1, 2], &[5.0, 6.0]);
     assert_eq!(output["data"], json!([5.0, 6.0]));
 }
@@ -99,10 +99,10 @@ fn models_check_reports_operators_inputs_and_launches() {
     assert!(!output.status.success() && text.contains("Magic of ai.onnx"), "{text}");
 }
 
-/// The second check of the proof: the worker answers wrongly in the step that compares rows
-/// together with rows apart (the seventh: opening, reading, two buckets warmed up, two timed).
+/// The second check of the proof: the worker computes wrongly in the step that compares rows in a
+/// batch with single rows (the seventh: open, read, warm up two buckets, time two).
 #[test]
-fn model_whose_rows_give_other_results_in_a_batch_is_run_whole() {
+fn model_is_run_whole_if_rows_give_other_results_in_a_batch() {
     let folder = Folder::new();
     folder.write("linear/model.onnx", file("linear.onnx"));
     folder.write("linear/model.toml", "kind = \"onnx\"\n[batch]\nmax_rows = 2\n");
@@ -115,7 +115,8 @@ fn model_whose_rows_give_other_results_in_a_batch_is_run_whole() {
     assert_eq!(server.get("/v2/models/linear/config").json()["max_batch_size"], 0);
 }
 
-/// The request that finds it out through `generate` is answered too, and so are those after it.
+/// The request that reveals the difference through `generate` is answered, and so are those after
+/// it.
 #[test]
 fn generate_is_answered_while_its_model_is_switched_to_whole_runs() {
     let folder = Folder::new();
@@ -132,9 +133,9 @@ fn generate_is_answered_while_its_model_is_switched_to_whole_runs() {
     assert!(rows.as_str().is_some_and(|rows| rows.starts_with("whole: ")), "{rows}");
 }
 
-/// The same while the model is loaded anew through the API.
+/// The same while the model is reloaded through the API.
 #[test]
-fn reloaded_model_whose_rows_give_other_results_in_a_batch_is_run_whole() {
+fn reloaded_model_is_run_whole_if_rows_give_other_results_in_a_batch() {
     let folder = Folder::new();
     let faults = "[[test.faults]]\nfault = 'wrong_answer'\nat = 7";
     let setup = Setup::cpu().models(folder.path()).args(&["--models-poll-interval", "0s"]);
@@ -149,7 +150,7 @@ fn reloaded_model_whose_rows_give_other_results_in_a_batch_is_run_whole() {
     assert!(models[0]["rows"].as_str().unwrap_or_default().starts_with("whole: "), "{models}");
 }
 
-/// `y` is the element of `[1, 2, 3]` at `i - 1000`: zeros cannot be answered.
+/// `y` is the element of `[1, 2, 3]` at `i - 1000`, so that the graph fails on zeros.
 #[test]
 fn graph_that_fails_on_zeros_is_loaded_through_the_api() {
     let folder = Folder::new();

@@ -32,12 +32,12 @@ fn every_route_is_described() {
         described["paths"].as_object().unwrap().keys().map(anonymous).collect();
     let mut routes = paths_in_source();
     assert!(routes.len() > 20, "{routes:?}");
-    // The page is no `path!`.
+    // The page has no `path!`.
     routes.insert("/".to_owned());
     assert_eq!(described, routes);
 }
 
-/// Status and `Allow` of an answer whose body is not waited for.
+/// Status and `Allow` of an answer; its body is not read.
 fn status(server: &Server, method: &str, path: &str) -> (u16, String) {
     let mut connection = server.connect();
     connection.send(&request(method, path, &[], b"")).unwrap();
@@ -57,7 +57,7 @@ fn every_described_operation_is_served_and_no_other_method() {
         if allowed.contains("GET") {
             allowed.insert("HEAD");
         }
-        // What is unloaded is asked for no more.
+        // The model that is unloaded is not used afterwards.
         let model = if path.ends_with("/unload") { "filetype" } else { "digits" };
         let filled = here[0].filled(model, "1", "cpu");
         for method in METHODS {
@@ -65,8 +65,8 @@ fn every_described_operation_is_served_and_no_other_method() {
             if allowed.contains(method) {
                 assert!(status != 404 && status != 405, "{method} {filled}: {status}");
             } else {
-                let told: BTreeSet<&str> = allow.split(", ").collect();
-                assert_eq!((status, &told), (405, &allowed), "{method} {filled}");
+                let allowed_here: BTreeSet<&str> = allow.split(", ").collect();
+                assert_eq!((status, &allowed_here), (405, &allowed), "{method} {filled}");
             }
         }
     }
@@ -81,14 +81,14 @@ fn used_server(folder: &Folder) -> Server {
     assert_eq!(server.post("/v2/models/digits/infer", SEVEN).status, 200);
     let order = r#"{"model":"digits","concurrency":1,"seconds":60}"#;
     assert_eq!(server.post("/api/load", order).status, 200);
-    wait_for("all that is told has been told", HANG, || {
+    wait_for("the snapshot has all parts", HANG, || {
         let cpu = server.adapter("cpu");
-        let told = [
+        let parts = [
             server.snapshot()["sample"].take(),
             cpu["recent"].clone(),
             cpu["last_decision"].clone(),
         ];
-        told.iter().all(|part| !part.is_null())
+        parts.iter().all(|part| !part.is_null())
     });
     server
 }
@@ -102,7 +102,7 @@ const LOAD: &str = "/v2/repository/models/echo/load";
 const UNLOAD: &str = "/v2/repository/models/echo/unload";
 const JSON: &str = "application/json";
 
-/// Where what is sent as which type, and the status that must come.
+/// Path, content type, body, and the expected status.
 const BODIES: [(&str, &str, &str, u16); 31] = [
     ("/v2/models/digits/infer", JSON, SEVEN, 200),
     ("/v2/models/digits/versions/1/infer", JSON, SEVEN, 200),
@@ -111,7 +111,7 @@ const BODIES: [(&str, &str, &str, u16); 31] = [
     (INFER, JSON, "[]", 400),
     (INFER, JSON, r#"{"inputs":[]}"#, 422),
     (INFER, "image/png", "", 415),
-    ("/v2/models/nobody/infer", JSON, RAW, 404),
+    ("/v2/models/unknown/infer", JSON, RAW, 404),
     (INDEX, JSON, "", 200),
     (INDEX, JSON, r#"{"ready":true}"#, 200),
     (INDEX, JSON, "[]", 400),
@@ -119,25 +119,25 @@ const BODIES: [(&str, &str, &str, u16); 31] = [
     (LOAD, JSON, "{}", 200),
     (LOAD, JSON, r#"{"parameters":{"config":"{}"}}"#, 422),
     ("/v2/repository/models/empty/load", JSON, "", 422),
-    ("/v2/repository/models/nobody/load", JSON, "", 404),
+    ("/v2/repository/models/unknown/load", JSON, "", 404),
     (UNLOAD, JSON, "{}", 200),
     (UNLOAD, JSON, "", 404),
     ("/api/adapters/cpu", JSON, r#"{"mode":"auto"}"#, 200),
     ("/api/adapters/cpu", JSON, r#"["auto"]"#, 400),
-    ("/api/adapters/nobody", JSON, r#"{"mode":"auto"}"#, 404),
+    ("/api/adapters/unknown", JSON, r#"{"mode":"auto"}"#, 404),
     ("/api/load", JSON, r#"{"model":"digits","concurrency":1,"seconds":60}"#, 409),
     ("/api/expect", JSON, r#"{"model":"digits","in":"30s"}"#, 200),
     ("/api/expect", JSON, r#"{"model":"digits","in":"soon"}"#, 422),
     ("/api/expect", JSON, r#"{"model":"digits","in":"25h"}"#, 422),
     ("/api/expect", JSON, r#"{"model":"digits","in":30}"#, 400),
     ("/api/expect", JSON, r#"{"model":"digits","in":"1s","more":1}"#, 400),
-    ("/api/expect", JSON, r#"{"model":"nobody","in":"30s"}"#, 404),
+    ("/api/expect", JSON, r#"{"model":"unknown","in":"30s"}"#, 404),
     ("/api/load", JSON, r#"["digits",1,5]"#, 400),
     ("/api/load", JSON, r#"{"model":"digits","concurrency":0,"seconds":5}"#, 422),
-    ("/api/load", JSON, r#"{"model":"nobody","concurrency":1,"seconds":5}"#, 404),
+    ("/api/load", JSON, r#"{"model":"unknown","concurrency":1,"seconds":5}"#, 404),
 ];
 
-/// Whether this operation's path is that of a request.
+/// Returns whether the path of a request is one of this operation.
 fn matches(operation: &Operation, path: &str) -> bool {
     let own: Vec<_> = operation.path.split('/').collect();
     let given: Vec<_> = path.split('/').collect();
@@ -145,19 +145,19 @@ fn matches(operation: &Operation, path: &str) -> bool {
     own.len() == given.len() && own.iter().zip(&given).all(same)
 }
 
-/// What is read, of a model that there is and of one that there is not.
+/// Checks the answers to reads, for a model that exists and for one that does not.
 fn check_reads(server: &Server, document: &Value, operations: &[Operation]) {
     let ends = |operation: &&Operation| operation.path != "/api/events";
     let reads = operations.iter().filter(|operation| operation.method == "GET").filter(ends);
     for operation in reads {
         operation.check(document, &server.get(&operation.filled("digits", "1", "cpu")));
-        let unknown = server.get(&operation.filled("nobody", "1", "cpu"));
+        let unknown = server.get(&operation.filled("unknown", "1", "cpu"));
         assert_eq!(unknown.status == 404, operation.has("model"), "{}", operation.path);
         operation.check(document, &unknown);
     }
 }
 
-/// What is wrong with any post.
+/// Checks the rejections that apply to every POST.
 fn check_refusals(server: &Server, document: &Value, operation: &Operation) {
     let large = " ".repeat(70_000);
     let json = ("Content-Type", JSON);

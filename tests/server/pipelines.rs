@@ -6,7 +6,7 @@ fn example(name: &str) -> Vec<u8> {
     std::fs::read(models::package().join("examples").join(name)).unwrap()
 }
 
-/// Posts a file as curl does with `--data-binary`, or with a content type.
+/// Posts a file as `curl --data-binary` does, or with another content type.
 fn send(server: &Server, model: &str, content_type: &str, file: &[u8]) -> Response {
     let headers = [("content-type", content_type)];
     server.send("POST", &format!("/v2/models/{model}/infer"), &headers, file)
@@ -33,7 +33,7 @@ fn ocr_answers_an_image_with_lines_of_text() {
     assert_eq!(output(&answer.json(), "text"), json!(lines));
     let polygons = output(&answer.json(), "polygon");
     assert_eq!(polygons.as_array().unwrap().len(), lines.len() * 8);
-    // The chain counts, and so do its links.
+    // The ensemble is counted, and so are its members.
     wait_for("the count", HANG, || {
         let snapshot = server.get("/api/snapshot").json();
         let models = snapshot["models"].as_array().unwrap();
@@ -76,7 +76,7 @@ fn filetype_answers_an_empty_file_with_empty() {
     let empty = send(&server, "filetype", "application/octet-stream", b"");
     assert_eq!(empty.status, 200, "{}", empty.text());
     assert_eq!(output(&empty.json(), "label")[0], "empty");
-    // Beside one that is not.
+    // Beside a file that is not empty.
     let input = json!({"name": "bytes", "datatype": "BYTES", "shape": [2, 1],
                        "data": ["<html><body>hello</body></html>", ""]});
     let answer =

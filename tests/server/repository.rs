@@ -2,7 +2,7 @@ use serde_json::Value;
 use testkit::images::{SEVEN, digits};
 use testkit::{Folder, HANG, Setup, models, run, wait_for};
 
-/// Turns the dimensions of every matrix around: as many bytes, but the wrong shape.
+/// Swaps the dimensions of every matrix: the same number of bytes, but the wrong shape.
 fn misshapen(weights: &[u8]) -> Vec<u8> {
     let (length, rest) = weights.split_first_chunk().unwrap();
     let (header, data) = rest.split_at(usize::try_from(u64::from_le_bytes(*length)).unwrap());
@@ -13,13 +13,13 @@ fn misshapen(weights: &[u8]) -> Vec<u8> {
         }
     }
     let mut header = header.to_string();
-    // The format wants its data aligned.
+    // The format requires aligned data.
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
 }
 
-/// Every way to spoil a model, beside two good ones. Gives the names of those that the scan finds
-/// and of those that only show when a worker loads them, each with what is said of them.
+/// Adds models that are broken in every way, beside two good ones. Returns the names of those that
+/// the scan finds and of those that only a load finds, each with a part of its error.
 #[allow(clippy::type_complexity, reason = "two lists of pairs")]
 fn spoil(
     folder: &Folder,
@@ -80,8 +80,8 @@ fn broken_models_are_listed_and_the_others_are_served() {
         assert!(response.error().contains("failed to load"), "{name}: {}", response.error());
     }
     for (name, part) in scanned.iter().chain(&loaded) {
-        // A worker that could not load it has said so by now, but the snapshot is a moment late.
-        wait_for(&format!("{name} says '{part}'"), HANG, || {
+        // A worker that failed to load it has reported that by now, but the snapshot may be older.
+        wait_for(&format!("{name} reports '{part}'"), HANG, || {
             let snapshot = server.snapshot();
             let models = snapshot["models"].as_array().unwrap();
             let model = models.iter().find(|model| model["name"] == *name).unwrap();

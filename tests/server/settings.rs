@@ -20,7 +20,7 @@ fn changed(server: &Server) -> Value {
     server.get("/api/settings").json()["changed"].clone()
 }
 
-/// What `simulate --recorded` prints once the CPU is measured.
+/// The output of `simulate --recorded` once the CPU is measured.
 fn simulated(server: &Server) -> String {
     let url = format!("http://{}", server.address);
     wait_until("the CPU is measured", HANG, || {
@@ -64,7 +64,7 @@ fn the_best_other_setting_is_printed_applied_and_undone() {
     assert_eq!(apply(&server, "adapters.min = 0").json()["before"], "adapters.min = 1");
     assert_eq!(changed(&server), json!([]));
     assert!(simulated(&server).contains("adapters.min = 1"));
-    // The same where the file is read again.
+    // The same after the file is read again.
     assert_eq!(apply(&server, "adapters.min = 1").status, 200);
     attainment_now(&server);
     let reload = Instant::now();

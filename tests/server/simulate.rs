@@ -7,7 +7,7 @@ const ADAPTERS: &str = "[[adapters]]\nname = 'one'\ncold_start_s = 0.5\nidle_w =
     [[adapters]]\nname = 'two'\ncold_start_s = 1.0\nidle_w = 5.0\nactive_w = 50.0\n\
     start_w = 20.0\nmodels.default = { alpha_s = 0.05, beta_s = 0.01 }\n";
 
-/// Ten requests a second for a minute, then silence, then one more.
+/// Ten requests per second for a minute, a pause, and one more request.
 fn trace() -> String {
     let times = (0..600).map(|n| f64::from(n) / 10.0).chain([300.0]);
     let lines: Vec<_> = times.map(|at| format!("{at}")).collect();
@@ -44,7 +44,7 @@ fn recorded_trace_can_be_simulated() {
     assert_eq!(outcomes[0]["requests"], 20);
     assert_eq!(outcomes[0]["adapters"][0]["name"], "cpu");
     assert_eq!(outcomes[0]["adapters"][0]["rows"], 20);
-    // What is there is not overwritten.
+    // An existing file is not overwritten.
     let (status, log) = Setup::cpu().args(&["--record", trace.to_str().unwrap()]).fail();
     assert!(!status.success() && log.contains("cannot record to a new file"), "{log}");
 }
@@ -98,8 +98,8 @@ fn errors_name_the_file_that_cannot_be_used() {
     }
 }
 
-/// A server that was asked so many times.
-fn asked(times: usize) -> testkit::Server {
+/// A server that has answered `times` requests.
+fn server_after(times: usize) -> testkit::Server {
     let server = Setup::cpu().start();
     for _ in 0..times {
         assert_eq!(server.post("/v2/models/digits/infer", SEVEN).status, 200);
@@ -107,7 +107,7 @@ fn asked(times: usize) -> testkit::Server {
     server
 }
 
-/// What the server computed of other settings.
+/// The comparison of settings that the server computed.
 fn whatif(server: &testkit::Server) -> Value {
     wait_until("it is computed", HANG, || {
         let answer = server.get("/api/whatif");
@@ -118,7 +118,7 @@ fn whatif(server: &testkit::Server) -> Value {
 
 #[test]
 fn server_reports_the_cost_of_its_requests_under_other_settings() {
-    let server = asked(30);
+    let server = server_after(30);
     wait_until("the CPU is measured", HANG, || {
         let recording = server.get("/api/recording").json();
         recording["adapters"].as_str().filter(|text| text.contains("cpu = true")).map(|_| ())
@@ -137,7 +137,7 @@ fn server_reports_the_cost_of_its_requests_under_other_settings() {
 
 #[test]
 fn the_last_requests_of_a_server_can_be_simulated() {
-    let server = asked(5);
+    let server = server_after(5);
     let url = format!("http://{}", server.address);
     let simulated =
         || run(&["simulate", "--json", "--recorded", &url, "--latency-target", "1ms,1s"], &[]);
@@ -154,14 +154,14 @@ fn the_last_requests_of_a_server_can_be_simulated() {
         (&outcomes[0]["requests"], &outcomes[0]["adapters"][0]["name"]),
         (&5.into(), &"cpu".into())
     );
-    let nobody = run(&["simulate", "--recorded", "http://127.0.0.1:9"], &[]);
-    let error = String::from_utf8_lossy(&nobody.stderr).into_owned();
-    assert!(!nobody.status.success() && error.contains("cannot ask 127.0.0.1:9"), "{error}");
+    let unreachable = run(&["simulate", "--recorded", "http://127.0.0.1:9"], &[]);
+    let error = String::from_utf8_lossy(&unreachable.stderr).into_owned();
+    assert!(!unreachable.status.success() && error.contains("cannot ask 127.0.0.1:9"), "{error}");
 }
 
 #[test]
 fn comparison_of_settings_is_empty_before_the_first_request() {
-    let server = asked(0);
+    let server = server_after(0);
     server.wait_until_ready();
     let answer = whatif(&server);
     assert_eq!((&answer["cases"], &answer["requests"]), (&Value::Array(Vec::new()), &0.into()));

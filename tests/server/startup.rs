@@ -57,7 +57,7 @@ fn a_worker_receives_no_secret_of_the_servers_environment() {
 
 #[test]
 fn invalid_log_filter_is_an_error() {
-    for (filter, told) in [
+    for (filter, error) in [
         ("banana", "'banana' is neither a level"),
         ("info,concertina::engin=debug", "'concertina::engin' is neither a level"),
         ("concertina=loud", "'loud' is not a level"),
@@ -66,7 +66,7 @@ fn invalid_log_filter_is_an_error() {
         for args in [&["models"][..], &["serve", "--listen", "127.0.0.1:0"]] {
             let output = run(args, &env);
             assert_eq!(output.status.code(), Some(1), "{filter}: {}", stderr(&output));
-            assert!(stderr(&output).contains(told), "{filter}: {}", stderr(&output));
+            assert!(stderr(&output).contains(error), "{filter}: {}", stderr(&output));
         }
     }
     let good = run(&["models"], &[("CONCERTINA_LOG", "warn,concertina::model=debug")]);
@@ -76,11 +76,11 @@ fn invalid_log_filter_is_an_error() {
 #[test]
 fn a_variable_that_no_setting_reads_is_named_with_the_nearest_one() {
     let env = [("CONCERTINA_MODEL", "x"), ("CONCERTINA_LISTEM", "y"), ("CONCERTINA_TEST_X", "z")];
-    let told = stderr(&run(&["models"], &env));
-    assert!(told.contains("CONCERTINA_MODEL of the environment has no meaning"), "{told}");
-    assert!(told.contains("did you mean CONCERTINA_MODELS?"), "{told}");
-    assert!(told.contains("did you mean CONCERTINA_LISTEN?"), "{told}");
-    assert!(!told.contains("CONCERTINA_TEST_X"), "{told}");
+    let log = stderr(&run(&["models"], &env));
+    assert!(log.contains("CONCERTINA_MODEL of the environment has no meaning"), "{log}");
+    assert!(log.contains("did you mean CONCERTINA_MODELS?"), "{log}");
+    assert!(log.contains("did you mean CONCERTINA_LISTEN?"), "{log}");
+    assert!(!log.contains("CONCERTINA_TEST_X"), "{log}");
     let server = Setup::cpu().env("CONCERTINA_ADAPTER_MAX", "3").start();
     let log = server.log();
     assert!(log.contains("did you mean CONCERTINA_ADAPTERS_MAX?"), "{log}");
@@ -114,7 +114,9 @@ fn a_key_is_read_from_a_file_and_again_when_it_changes() {
     assert_eq!(status("one-key"), 401);
     std::fs::write(&file, "").unwrap();
     signal(server.pid(), Signal::HUP);
-    wait_for("it is told", HANG, || server.log().contains("the API keys stay as they were"));
+    wait_for("the log reports it", HANG, || {
+        server.log().contains("the API keys stay as they were")
+    });
     assert_eq!(status("other-key"), 200);
     let refused = top(&server, &["--api-key-file", named]);
     assert!(stderr(&refused).contains("is empty"), "{}", stderr(&refused));
@@ -130,10 +132,10 @@ fn key_file_that_others_can_read_causes_a_warning() {
     assert!(of_file.log().contains(readable), "{}", of_file.log());
     let of_argument = Setup::cpu().args(&["--api-key", "k3y"]).start();
     assert!(of_argument.log().contains(argument), "{}", of_argument.log());
-    let told = stderr(&top(&of_argument, &["--api-key", "k3y"]));
-    assert!(told.contains(argument), "{told}");
-    let told = stderr(&top(&of_argument, &["--api-key-file", file.to_str().unwrap()]));
-    assert!(told.contains(readable), "{told}");
+    let log = stderr(&top(&of_argument, &["--api-key", "k3y"]));
+    assert!(log.contains(argument), "{log}");
+    let log = stderr(&top(&of_argument, &["--api-key-file", file.to_str().unwrap()]));
+    assert!(log.contains(readable), "{log}");
     let of_variable = Setup::cpu().env("CONCERTINA_API_KEY", "k3y").start();
     assert!(!of_variable.log().contains("WARN"), "{}", of_variable.log());
 }
@@ -154,8 +156,8 @@ fn common_forms_of_listen_addresses_are_accepted() {
     for wrong in ["unix:/run/x.sock", "8000", "gpu-box:8000", "localhost"] {
         let output = run(&["serve", "--listen", wrong], &[]);
         assert_eq!(output.status.code(), Some(2), "{wrong}");
-        let told = stderr(&output);
-        assert!(told.contains("write it as '127.0.0.1:8000'"), "{wrong}: {told}");
+        let log = stderr(&output);
+        assert!(log.contains("write it as '127.0.0.1:8000'"), "{wrong}: {log}");
     }
 }
 
@@ -178,8 +180,8 @@ fn runtime_folder_taken_by_another_user_does_not_prevent_the_start() {
         server.set_mode_when_listed("cpu", "on");
         server.wait_for_state("cpu", &["idle"], HANG);
         let log = server.log();
-        let (_, told) = log.split_once("using ").expect("the log names the folder");
-        let (other, _) = told.split_once(" for sockets: ").unwrap();
+        let (_, log) = log.split_once("using ").expect("the log names the folder");
+        let (other, _) = log.split_once(" for sockets: ").unwrap();
         let mode = std::fs::metadata(other).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{other}");
         other.to_owned()

@@ -32,7 +32,7 @@ fn check_unready(server: &Server, model: &str, status: u16, reason: &str) {
     }
 }
 
-/// `linear.onnx` with a matrix whose shape has more elements than its data.
+/// `linear.onnx` with a matrix that has more elements by its shape than by its data.
 fn short_weights() -> Vec<u8> {
     let mut data = data("linear.onnx");
     let at = data.windows(4).position(|bytes| bytes == [8, 3, 8, 2]).expect("the shape");
@@ -175,7 +175,7 @@ fn ensemble_reports_why_a_member_cannot_be_served() {
         assert!(line(model).contains("broken"), "{model}: {text}");
     }
     assert!(line("chain").trim_end().ends_with("good"), "{text}");
-    // Chains are served again once their members are.
+    // Ensembles are served again once their members are.
     folder.write("unknown.onnx", data("linear.onnx"));
     folder.write("short.onnx", data("linear.onnx"));
     for model in ["of_unknown", "of_short"] {

@@ -24,7 +24,7 @@ fn ask(server: &Server, headers: &[(&str, &str)]) -> testkit::Response {
     response
 }
 
-/// Whether a program of Prometheus is there; says so if not.
+/// Returns whether a program of Prometheus is installed; reports a skipped test if it is not.
 fn has(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {
@@ -51,9 +51,9 @@ fn metrics_pass_the_check_of_promtool() {
     let mut child = promtool.stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(&classic.body).unwrap();
     let checked = child.wait_with_output().unwrap();
-    let said = [checked.stdout, checked.stderr].concat();
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&said));
-    assert!(said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    let output = [checked.stdout, checked.stderr].concat();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&output));
+    assert!(output.is_empty(), "{}", String::from_utf8_lossy(&output));
 }
 
 /// A Prometheus that scrapes one server; ended when dropped.
@@ -72,7 +72,7 @@ impl Prometheus {
             server.address
         );
         let config = folder.write("prometheus.yml", config);
-        // Free a moment ago; nothing else on the machine is likely to take it now.
+        // The port was free a moment ago; no other program is likely to take it now.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new("prometheus");
         command.arg(format!("--config.file={}", config.display()));
@@ -82,7 +82,7 @@ impl Prometheus {
         Prometheus { child, port, _folder: folder }
     }
 
-    /// The value of the one series that answers.
+    /// The value of the only series in the answer.
     fn query(&self, query: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         let path = format!("/api/v1/query?query={query}");
@@ -106,7 +106,7 @@ fn prometheus_scrapes_the_server_and_answers_queries() {
     if !has("prometheus") {
         return;
     }
-    // What stands idle would be gone before it is asked for.
+    // An idle adapter might be off before it is scraped.
     let server = Setup::cpu().config("[adapters]\nmin = 1").start();
     (0..3).for_each(|_| drop(ask(&server, &[])));
     let prometheus = Prometheus::of(&server);
@@ -135,7 +135,7 @@ fn grafana_dashboard_queries_existing_metrics() {
         }
     }
     assert!(names.len() > 20, "{names:?}");
-    // No platform tells of a card here, and nothing has failed.
+    // No platform reports a card here, and nothing has failed.
     let absent = ["_watts", "_celsius", "_ratio", "card_memory_used_bytes", "_failed_total"];
     for name in names {
         let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
@@ -145,7 +145,7 @@ fn grafana_dashboard_queries_existing_metrics() {
     }
 }
 
-/// A collector that takes spans over HTTP.
+/// A collector that receives spans over HTTP.
 fn collector() -> (String, mpsc::Receiver<Vec<Span>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -211,7 +211,7 @@ fn collector_receives_one_span_per_request() {
     let good = ask(&server, &[("traceparent", &parent)]);
     let bad = server.post(INFER, "{\"inputs\": 1}");
     assert_eq!(bad.status, 400);
-    // The last spans are sent on the way down.
+    // The last spans are sent while the server stops.
     server.terminate();
     assert!(server.wait().success());
     let mut spans: Vec<Span> = received.try_iter().flatten().collect();
@@ -221,7 +221,7 @@ fn collector_receives_one_span_per_request() {
     assert_eq!((hex(&span.trace_id), hex(&span.parent_span_id)), (TRACE.into(), PARENT.into()));
     let expected = format!("00-{TRACE}-{}-01", hex(&span.span_id));
     assert_eq!(good.header("traceresponse"), Some(&expected[..]));
-    let told = attributes(span);
+    let fields = attributes(span);
     for (name, value) in [
         ("concertina.model.name", "digits"),
         ("concertina.adapter", "cpu"),
@@ -229,13 +229,13 @@ fn collector_receives_one_span_per_request() {
         ("concertina.batch.rows", "1"),
         ("http.response.status_code", "200"),
     ] {
-        assert_eq!(told.get(name).map(String::as_str), Some(value), "{name}: {told:?}");
+        assert_eq!(fields.get(name).map(String::as_str), Some(value), "{name}: {fields:?}");
     }
-    let run: f64 = told["concertina.run_seconds"].parse().unwrap();
-    assert!(run > 0.0 && told.contains_key("concertina.queue_seconds"), "{told:?}");
-    let told = attributes(&spans[1]);
-    assert_eq!(told["http.response.status_code"], "400");
-    assert!(told["error.message"].contains("inference request"), "{told:?}");
+    let run: f64 = fields["concertina.run_seconds"].parse().unwrap();
+    assert!(run > 0.0 && fields.contains_key("concertina.queue_seconds"), "{fields:?}");
+    let fields = attributes(&spans[1]);
+    assert_eq!(fields["http.response.status_code"], "400");
+    assert!(fields["error.message"].contains("inference request"), "{fields:?}");
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn load_generator_is_bounded_and_stops() {
         (r#"{"model":"digits","concurrency":65,"seconds":5}"#, 422),
         (r#"{"model":"digits","concurrency":1,"seconds":4}"#, 422),
         (r#"{"model":"digits","concurrency":1,"seconds":61}"#, 422),
-        (r#"{"model":"nobody","concurrency":1,"seconds":5}"#, 404),
+        (r#"{"model":"unknown","concurrency":1,"seconds":5}"#, 404),
         (r#"{"model":"digits","concurrency":-1,"seconds":5}"#, 400),
         (r#"{"model":"digits"}"#, 400),
         ("", 400),
@@ -317,15 +317,15 @@ fn load_generator_is_bounded_and_stops() {
     let started = server.post("/api/load", order).json();
     assert_eq!((&started["running"], &started["concurrency"]), (&json!(true), &json!(4)));
     assert_eq!(server.post("/api/load", order).status, 409);
-    wait_until("it makes load", SOON, || {
+    wait_until("it generates load", SOON, || {
         (server.snapshot()["load"]["answered"].as_u64()? >= 20).then_some(())
     });
-    // Clients go before it.
+    // Requests of clients are served before those of the load generator.
     ask(&server, &[]);
     let ended = server.send("DELETE", "/api/load", &[], b"").json();
     assert_eq!((&ended["running"], &ended["failed"]), (&json!(false), &json!(0)), "{ended}");
     assert!(ended["p50_ms"].as_f64().unwrap() > 0.0, "{ended}");
-    wait_until("nothing is under way", SOON, || {
+    wait_until("nothing is in flight", SOON, || {
         let queue = &server.snapshot()["queue"];
         (queue["queued_requests"] == 0 && queue["in_flight_requests"] == 0).then_some(())
     });
@@ -344,8 +344,8 @@ fn top_prints_one_frame_without_a_terminal() {
     assert!(frame.status.success() && text.contains("digits"), "{frame:?}");
     assert!(!text.contains('\u{1b}'), "{text}");
     let shut = testkit::run(&["top", "--once", "--url", &url], &[]);
-    let said = String::from_utf8_lossy(&shut.stderr).into_owned();
-    assert!(!shut.status.success() && said.contains("key"), "{said}");
+    let output = String::from_utf8_lossy(&shut.stderr).into_owned();
+    assert!(!shut.status.success() && output.contains("key"), "{output}");
 }
 
 #[test]
@@ -356,7 +356,7 @@ fn unreachable_latency_target_is_reported_with_the_effective_target() {
         assert_eq!(server.post(INFER, SEVEN).status, 200);
     }
     let begin = "100 ms cannot be met here: the fastest adapter takes ";
-    wait_for("the model says so", SOON, || {
+    wait_for("the note of the model reports it", SOON, || {
         let note = server.snapshot()["models"][0]["note"].clone();
         note.as_str().is_some_and(|note| note.contains(begin) && note.contains("; aiming at "))
     });

@@ -20,7 +20,7 @@ struct InTerminal {
 
 impl InTerminal {
     /// Starts the server by a line of shell, where `$SERVE` is its command line and `$LOG` a file;
-    /// `None` where there is no `script`.
+    /// `None` if `script` is not installed.
     fn start(line: &str) -> Option<InTerminal> {
         let folder = Folder::new();
         let (typed, log) = (folder.join("typed"), folder.join("log"));
@@ -39,7 +39,7 @@ impl InTerminal {
         script.env("VK_ICD_FILENAMES", "/nonexistent").env("VK_DRIVER_FILES", "/nonexistent");
         script.env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::null());
         let Ok(script) = script.spawn() else {
-            tell("SKIPPED: there is no script (util-linux), which makes a terminal");
+            tell("SKIPPED: script (util-linux) is not installed; it provides the terminal");
             return None;
         };
         let written = || [&typed, &log].map(|file| text(&std::fs::read(file).unwrap_or_default()));
@@ -106,7 +106,7 @@ fn server_below(pid: u32) -> Option<u32> {
 fn a_foreground_server_ends_when_its_terminal_is_gone() {
     let Some(mut server) = InTerminal::start("exec $SERVE") else { return };
     let worker = server.turn_on();
-    // The signal alone, as an operator sends it, is an order to read settings.
+    // The signal alone, as an operator sends it, makes the server read its settings.
     std::fs::write(server.folder.join("c.toml"), "latency_target = '70ms'").unwrap();
     signal(server.pid, Signal::HUP);
     wait_for("settings are read again", HANG, || server.log().contains("changed: latency_target"));
@@ -121,7 +121,7 @@ fn a_foreground_server_ends_when_its_terminal_is_gone() {
 
 #[test]
 fn a_background_server_ends_when_its_terminal_is_gone() {
-    // In a session of its own, with stdin and stderr in the terminal: the kernel sends no signal.
+    // In a session of its own, with stdin and stderr in the terminal, the kernel sends no signal.
     let Some(mut server) = InTerminal::start("exec setsid -w $SERVE") else { return };
     server.turn_on();
     server.hang_up();
@@ -141,7 +141,7 @@ fn a_server_that_ignores_hangups_outlives_its_terminal() {
 
 #[test]
 fn a_daemon_outlives_the_terminal_and_reads_its_settings_again() {
-    // A daemon has left the terminal, with all of its streams.
+    // A daemon has no stream in the terminal.
     let line = "setsid $SERVE </dev/null >$LOG 2>&1 & sleep 60";
     let Some(mut server) = InTerminal::start(line) else { return };
     server.turn_on();
@@ -153,7 +153,7 @@ fn a_daemon_outlives_the_terminal_and_reads_its_settings_again() {
     assert_eq!(server.status("/v2/health/live"), Some(200));
 }
 
-/// Runs a command whose stdout, or stdout and stderr, have no reader any more.
+/// Runs a command with pipes without a reader as stdout, or as stdout and stderr.
 fn without_reader(args: &[&str], stderr_too: bool) -> Output {
     let closed = || {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -203,10 +203,10 @@ fn commands_end_quietly_when_their_reader_is_gone() {
         assert!(!text(&output.stderr).contains("panicked"), "{args:?}: {}", text(&output.stderr));
         assert_eq!(without_reader(args, true).status.code(), Some(0), "{args:?}");
     }
-    // Errors and warnings have no reader either.
+    // The same for errors and warnings.
     for (args, code) in [
         (&["models", "--models", "/nonexistent"][..], 1),
-        (&["adapters", "--exclude", "nobody"], 0),
+        (&["adapters", "--exclude", "unknown"], 0),
         (&["serve", "--listen", "127.0.0.1:1", "--config", "/nonexistent"], 1),
         (&["dance"], 2),
     ] {
@@ -220,17 +220,17 @@ fn full_disk_is_an_error() {
     let mut command = command(&["models"]);
     let output = command.stdout(full).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stderr);
-    assert!(told.contains("failed to write to stdout"), "{told}");
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("failed to write to stdout"), "{stderr}");
 }
 
 const HOSTILE: &str = "con\u{1b}[31mred\u{202e}\n INFO serving forged";
 
-/// A repository with a file and a graph whose names act on terminals.
+/// A repository with names that contain control characters: of a file, and in a graph.
 fn hostile_repository(folder: &Folder) -> PathBuf {
     let graph = std::fs::read(models::package().join("tests/data/linear.onnx")).unwrap();
     folder.write(&format!("models/{HOSTILE}.onnx"), &graph);
-    // The input `x` and the output `y` get names that begin lines and colours.
+    // The input `x` and the output `y` get names that begin lines and set colours.
     let renamed = |graph: Vec<u8>, from: &[u8], to: &[u8]| {
         let mut graph = graph;
         for at in 0..graph.len() - from.len() {
@@ -247,7 +247,7 @@ fn hostile_repository(folder: &Folder) -> PathBuf {
     folder.join("models")
 }
 
-/// Fails if text for a terminal has anything in it that acts on one.
+/// Fails if text for a terminal contains control characters.
 fn check_harmless(shown: &str) {
     let acts = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
     assert!(!shown.contains(acts), "{shown:?}");
@@ -280,7 +280,7 @@ fn file_names_are_escaped_on_the_terminal() {
 
 #[test]
 fn stderr_of_drivers_is_shown_only_with_verbose() {
-    // The loader of Vulkan is as talkative as any driver.
+    // The Vulkan loader writes as much as drivers do.
     let env = [("VK_LOADER_DEBUG", "all")];
     let plain = run(&["adapters"], &env);
     assert!(plain.status.success());
@@ -288,8 +288,8 @@ fn stderr_of_drivers_is_shown_only_with_verbose() {
     let verbose = run(&["adapters", "--verbose"], &env);
     assert_eq!(verbose.stdout, plain.stdout);
     if verbose.stderr.is_empty() {
-        return tell("SKIPPED: there is no loader of Vulkan that could write to stderr");
+        return tell("SKIPPED: the Vulkan loader, which writes to stderr, is not installed");
     }
-    let told = text(&verbose.stderr).to_lowercase();
-    assert!(told.contains("/nonexistent/driver.json"), "{told}");
+    let stderr = text(&verbose.stderr).to_lowercase();
+    assert!(stderr.contains("/nonexistent/driver.json"), "{stderr}");
 }

@@ -16,7 +16,7 @@ use testkit::{Folder, HANG, Response, Server, Setup, run, wait_for, wait_until};
 const INFER: &str = "/v2/models/digits/infer";
 const HTTP: &[&[u8]] = &[b"http/1.1"];
 
-/// A certificate in PEM, and its key.
+/// A certificate and its key, in PEM.
 struct Pair {
     certificate: String,
     key: String,
@@ -42,7 +42,7 @@ fn setup(folder: &Folder) -> Setup {
     Setup::cpu().args(&["--tls-certificate", files[0], "--tls-key", files[1]])
 }
 
-/// Files for a server, and that server.
+/// A server, its certificate, and the folder of its files.
 fn start(config: &str) -> (Server, Pair, Folder) {
     let (folder, pair) = (Folder::new(), Pair::new());
     pair.write(&folder);
@@ -52,7 +52,7 @@ fn start(config: &str) -> (Server, Pair, Folder) {
 
 type Secure = Connection<StreamOwned<ClientConnection, TcpStream>>;
 
-/// Connects as one who trusts this certificate alone, and speaks these protocols.
+/// Connects as a client that accepts only this certificate and offers these protocols.
 fn connect(server: &Server, trusted: &Pair, protocols: &[&[u8]]) -> io::Result<Secure> {
     let mut roots = RootCertStore::empty();
     let trusted = CertificateDer::from_pem_slice(trusted.certificate.as_bytes()).unwrap();
@@ -92,16 +92,16 @@ fn requests_over_tls_are_answered() {
     }
     let mut no_choice = connect(&server, &pair, &[]).unwrap();
     assert_eq!(digits(&ask_for_a_digit(&mut no_choice).unwrap()), [7]);
-    // Who does not speak what we speak is told so in the handshake.
+    // A client that offers no supported protocol is rejected in the handshake.
     let refused = connect(&server, &pair, &[b"h2"]).err().unwrap();
     assert!(refused.to_string().contains("NoApplicationProtocol"), "{refused}");
-    // An answer before the end of an upload arrives, as it does in clear.
+    // An answer that is sent before the end of an upload arrives, as it does without TLS.
     let large = request("POST", INFER, &[], &vec![b' '; 1_000_000]);
     let mut uploading = connect(&server, &pair, HTTP).unwrap();
-    // The server may close before all is sent.
+    // The server may close the connection before all is sent.
     let _ = uploading.send(&large);
     assert_eq!(uploading.receive().unwrap().status, 413);
-    // Neither idle connections nor unfinished handshakes hold the end up.
+    // Neither idle connections nor unfinished handshakes delay the stop.
     let _begun = server.connect();
     server.terminate();
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
@@ -113,17 +113,17 @@ fn new_certificate_is_used_and_a_broken_one_is_ignored() {
     let (server, old, folder) = start("");
     let mut before = connect(&server, &old, HTTP).unwrap();
     assert_eq!(digits(&ask_for_a_digit(&mut before).unwrap()), [7]);
-    // Nobody says that they have changed.
+    // No signal announces the change.
     let new = Pair::new();
     new.write(&folder);
     wait_for("the new one is used", HANG, || connect(&server, &new, HTTP).is_ok());
     assert!(connect(&server, &old, HTTP).is_err());
     assert_eq!(digits(&ask_for_a_digit(&mut before).unwrap()), [7]);
-    // The key of another certificate.
+    // A key of another certificate.
     folder.write("k.pem", &old.key);
     signal(server.pid(), Signal::HUP);
-    let said = "the certificate and its key stay as they were: the private key";
-    wait_for("it is told", HANG, || server.log().contains(said));
+    let kept = "the certificate and its key stay as they were: the private key";
+    wait_for("the log reports it", HANG, || server.log().contains(kept));
     check_still_serves(&server, &new);
     old.write(&folder);
     signal(server.pid(), Signal::HUP);
@@ -136,12 +136,12 @@ fn slow_handshakes_are_cut_and_count_as_connections() {
     let (server, pair, _folder) = start("[limits]\nconnections = 2\nheader_timeout = '4s'");
     let mut silent = server.connect();
     let mut half = server.connect();
-    // The head of a handshake record, and nothing of what it announces.
+    // The head of a handshake record without its content.
     half.send(b"\x16\x03\x01\x02\x00\x01").unwrap();
     let ask = request("GET", "/v2", &[], b"");
     let status = || connect(&server, &pair, HTTP)?.exchange(&ask).map(|answer| answer.status);
     assert_eq!(status().unwrap(), 503);
-    // A byte now and then does not help.
+    // Single bytes do not extend the time.
     wait_until("it is cut", HANG, || {
         std::thread::sleep(Duration::from_millis(200));
         half.send(b"\x00").err()
@@ -193,11 +193,11 @@ fn invalid_tls_files_prevent_the_start() {
         assert_eq!(status.code(), Some(1));
         assert!(log.contains(words) && !log.contains("serving"), "{args:?}: {log}");
     }
-    // A certificate is no key: whoever is on the network may still come in.
+    // A certificate does not authenticate clients: anyone on the network could connect.
     let args = ["serve", "--listen", "0.0.0.0:0", "--tls-certificate", certificate];
     let open = run(&[&args[..], &["--tls-key", key]].concat(), &[]);
-    let said = String::from_utf8_lossy(&open.stderr).into_owned();
-    assert!(said.contains("set api_key or keys, or allow_remote"), "{said}");
+    let output = String::from_utf8_lossy(&open.stderr).into_owned();
+    assert!(output.contains("set api_key or keys, or allow_remote"), "{output}");
 }
 
 #[test]
@@ -221,17 +221,17 @@ fn top_connects_to_a_server_over_tls() {
         let ca = ca.map_or(vec![], |ca| vec!["--ca", ca.to_str().unwrap()]);
         let args = ["top", "--once", "--url", url, "--api-key", "k"];
         let output = run(&[&args[..], &ca].concat(), &[]);
-        let said =
+        let output =
             String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        (output.status.success(), said.into_owned())
+        (output.status.success(), output.into_owned())
     };
     let url = |scheme: &str, host: &str| format!("{scheme}://{host}:{}", server.address.port());
     let ca = folder.join("c.pem");
     for host in ["localhost", "127.0.0.1"] {
         let frame = wait_until("models are shown", HANG, || {
-            let (good, said) = top(&url("https", host), Some(&ca));
-            assert!(good, "{said}");
-            said.contains("digits").then_some(said)
+            let (good, output) = top(&url("https", host), Some(&ca));
+            assert!(good, "{output}");
+            output.contains("digits").then_some(output)
         });
         assert!(!frame.contains('\u{1b}'), "{frame}");
     }
@@ -241,7 +241,7 @@ fn top_connects_to_a_server_over_tls() {
         (url("https", "localhost"), Some(folder.join("k.pem")), "holds no certificate"),
         (url("http", "localhost"), Some(ca), "ask it by https://"),
     ] {
-        let (good, said) = top(&url, ca.as_deref());
-        assert!(!good && said.contains(words), "{url}: '{said}' does not say '{words}'");
+        let (good, output) = top(&url, ca.as_deref());
+        assert!(!good && output.contains(words), "{url}: '{output}' does not contain '{words}'");
     }
 }

@@ -7,7 +7,7 @@ const INFER: &str = "/v2/models/digits/infer";
 #[test]
 fn a_handwritten_seven_is_a_seven() {
     let server = Setup::cpu().start();
-    // As `curl -d @examples/seven.json` sends it, at once after the start.
+    // As `curl -d @examples/seven.json` sends it, immediately after the start.
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     let response = server.send("POST", INFER, &form, SEVEN.as_bytes());
     assert_eq!(digits(&response), [7]);
@@ -39,7 +39,7 @@ fn metadata_and_health() {
         assert_eq!(model["outputs"][0]["name"], "digit");
         assert_eq!(server.get(&format!("{path}/ready")).status, 200);
     }
-    // Asking never wakes an adapter.
+    // Reading metadata never starts an adapter.
     let cpu = server.adapter("cpu");
     assert_eq!((&cpu["state"], &cpu["starts"]), (&json!("off"), &json!(0)));
     let page = server.get("/");
@@ -59,7 +59,7 @@ fn pixels_are_accepted_as_bytes_or_numbers() {
     }
 }
 
-/// A request whose tensors follow the JSON.
+/// Sends a request with raw tensors after the JSON.
 fn binary(server: &Server, json: &Value, raw: &[u8]) -> testkit::Response {
     let mut body = json.to_string().into_bytes();
     let length = body.len().to_string();
@@ -89,7 +89,7 @@ fn tensors_are_accepted_and_returned_as_json_or_raw_bytes() {
         let all = json!({"inputs": [input], "parameters": {"binary_data_output": true}});
         check_raw(&binary(&server, &all, &raw), &expected);
     }
-    // JSON in, one output raw and one as JSON, in the order asked for.
+    // JSON in, one output raw and one as JSON, in the requested order.
     let mut request: Value = serde_json::from_str(SEVEN).unwrap();
     request["outputs"] = json!([
         {"name": "probabilities", "parameters": {"binary_data": true}}, {"name": "digit"},

@@ -41,7 +41,7 @@ impl Keyed {
     }
 }
 
-/// The status alone: a stream of events has no end to wait for.
+/// The status only, since a stream of events does not end.
 fn status(server: &Server, method: &str, path: &str, headers: &[(&str, &str)]) -> u16 {
     let mut connection = server.connect();
     connection.send(&request(method, path, headers, b"")).unwrap();
@@ -52,36 +52,36 @@ fn status(server: &Server, method: &str, path: &str, headers: &[(&str, &str)]) -
 fn every_operation_requires_its_described_scope() {
     let keyed = Keyed::start();
     let wrong = "Bearer cnc_wrong";
-    let mut asked = 0;
+    let mut count = 0;
     for operation in keyed.operations() {
-        // Nobody's model and adapter: what is allowed changes nothing.
-        let path = operation.filled("nobody", "1", "nobody");
+        // A model and an adapter that do not exist: permitted operations change nothing.
+        let path = operation.filled("unknown", "1", "unknown");
         let read = operation.method == "GET";
         for method in [operation.method.as_str(), "HEAD"].into_iter().take(1 + usize::from(read)) {
-            let told = format!("{method} {path}");
+            let context = format!("{method} {path}");
             let status = |headers: &[(&str, &str)]| status(&keyed.server, method, &path, headers);
             let scopes = &operation.scopes;
             if scopes.is_empty() {
-                assert!(status(&[]) < 400, "{told} asks for a key");
+                assert!(status(&[]) < 400, "{context} requires a key");
                 continue;
             }
             // `admin` includes `read`.
             let opens = |own: &str| {
                 scopes.iter().any(|scope| scope == own || (own == "admin" && scope == "read"))
             };
-            assert_eq!((status(&[]), status(&[("Authorization", wrong)])), (401, 401), "{told}");
+            assert_eq!((status(&[]), status(&[("Authorization", wrong)])), (401, 401), "{context}");
             for (own, key) in SCOPES.iter().zip(&keyed.keys) {
                 let bearer = format!("Bearer {key}");
                 for header in [("Authorization", bearer.as_str()), ("X-API-Key", key)] {
                     let answered = status(&[header]);
                     let refused = answered == 401 || answered == 403;
-                    assert_eq!(refused, !opens(own), "{told} with scope {own}: {answered}");
-                    asked += 1;
+                    assert_eq!(refused, !opens(own), "{context} with scope {own}: {answered}");
+                    count += 1;
                 }
             }
         }
     }
-    assert!(asked > 100, "{asked}");
+    assert!(count > 100, "{count}");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn no_other_spelling_of_a_path_or_method_gets_around_the_key() {
             assert!([400, 401, 404].contains(&found), "{odd}: {found}");
         }
     }
-    // Neither where it claims to come from nor what it claims to be changes anything.
+    // Neither a claimed origin nor another path, method or malformed key changes anything.
     for header in [
         ("X-Forwarded-For", "127.0.0.1"),
         ("X-HTTP-Method-Override", "GET"),
@@ -123,7 +123,7 @@ fn no_other_spelling_of_a_path_or_method_gets_around_the_key() {
     }
 }
 
-/// Ways to name `outside`, a good model beside the repository, from within it.
+/// Names that lead from the repository to `outside`, a good model beside it.
 fn outside_names(outside: &str) -> Vec<String> {
     let encoded = |name: &str| name.replace('/', "%2f").replace('.', "%2e");
     let absolute = encoded(outside);
@@ -177,11 +177,11 @@ fn no_name_leads_out_of_the_repository() {
                     &[("Content-Type", "application/json")],
                     b"{\"mode\":\"off\"}",
                 );
-                let told =
+                let context =
                     format!("{} {path}: {} {}", operation.method, response.status, response.text());
-                assert!((400..500).contains(&response.status), "{told}");
-                // What is beside the repository is a model of these.
-                assert!(!response.text().contains("probabilities"), "{told}");
+                assert!((400..500).contains(&response.status), "{context}");
+                // The model beside the repository has this output.
+                assert!(!response.text().contains("probabilities"), "{context}");
             }
         }
     }
@@ -224,16 +224,16 @@ fn the_server_fetches_nothing_that_a_request_names() {
     let image =
         json!({"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1, 1], "data": [url]}]});
     assert_eq!(server.post("/v2/models/ocr/infer", &image.to_string()).status, 422);
-    // It is no proxy.
+    // The server does not act as a proxy.
     assert_eq!(status(&server, "GET", &url, &[]), 400);
     assert_eq!(status(&server, "CONNECT", &address.to_string(), &[]), 400);
     std::thread::sleep(Duration::from_millis(200));
-    assert!(trap.accept().is_err(), "somebody came");
+    assert!(trap.accept().is_err(), "the server opened a connection");
     assert_eq!(digits(&server.post("/v2/models/digits/infer", SEVEN)), [7]);
 }
 
-/// Everything that a key for reading gets, events too.
-fn told(keyed: &Keyed) -> String {
+/// All answers that a key with the scope `read` can get, events included.
+fn readable(keyed: &Keyed) -> String {
     let key = [("X-API-Key", keyed.key("read"))];
     let reads = keyed.operations().into_iter().filter(|operation| operation.method == "GET");
     let mut all = String::new();
@@ -271,16 +271,16 @@ fn clients_cannot_read_requests_and_answers_of_others() {
     ] {
         assert_eq!(send(path, body).status, status, "{path}");
     }
-    // Until what has happened is in what is told.
+    // Waits until the counters contain all requests.
     let counts = || {
         let key = [("X-API-Key", keyed.key("read"))];
         let models = keyed.server.send("GET", "/api/snapshot", &key, b"").json()["models"].take();
         models[0]["requests"].as_u64() >= Some(1) && models[0]["errors"].as_u64() >= Some(1)
     };
     wait_for("both are counted", HANG, counts);
-    let told = told(&keyed);
-    assert!(told.contains("\"adapters\"") && told.contains("concertina_requests_total"), "{told}");
-    assert!(!told.contains(secret), "{told}");
+    let text = readable(&keyed);
+    assert!(text.contains("\"adapters\"") && text.contains("concertina_requests_total"), "{text}");
+    assert!(!text.contains(secret), "{text}");
     assert!(!keyed.server.log().contains(secret), "{}", keyed.server.log());
 }
 

@@ -3,12 +3,13 @@ use std::io::Write;
 use testkit::http::{Connection, request};
 use testkit::{Folder, Server, Setup, models};
 
-/// Spoilt files that are sent.
+/// The number of corrupted files that are sent.
 const UPLOADS: usize = 2000;
-/// Growth of resident memory that is none: buffers of connections and threads, in bytes.
+/// Growth of resident memory that does not count as a leak: buffers of connections and threads, in
+/// bytes.
 const GROWTH_BYTES: u64 = 60_000_000;
 
-/// Two models that return what images and recordings become.
+/// Adds two models that return decoded images and recordings.
 fn add_readers(repository: &Folder) {
     for (name, shape, table) in [
         ("picture", "[3, 8, 8]", "[preprocess.image]\nwidth = 8\nheight = 8\n"),
@@ -37,7 +38,7 @@ fn memory(server: &Server, line: &str) -> u64 {
     line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// The images and recordings that fuzzing begins with.
+/// The images and recordings with which fuzzing begins.
 fn files() -> Vec<Vec<u8>> {
     let folder = models::package().join("fuzz/corpus/uploads");
     let mut paths: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();

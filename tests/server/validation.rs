@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use testkit::images::SEVEN;
 use testkit::{Folder, HANG, Server, Setup, models, wait_for};
 
-/// New models that are small.
+/// The number of small new models.
 const GOOD: usize = 8;
 
 fn is_ready(server: &Server, name: &str) -> bool {
@@ -21,7 +21,7 @@ fn ask(server: &Server) {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
-/// The longest of the answers for `digits` until `is_over`.
+/// The longest time of an answer of `digits` until `is_over`.
 fn longest(server: &Server, is_over: impl Fn() -> bool) -> Duration {
     let mut longest = Duration::ZERO;
     while !is_over() {
@@ -32,8 +32,8 @@ fn longest(server: &Server, is_over: impl Fn() -> bool) -> Duration {
     longest
 }
 
-/// One file takes seconds and much memory, the other half a minute or more. Until the second is
-/// given up `digits` is served, and the small models that came with them are.
+/// One file takes seconds and much memory to load, the other half a minute or more. Until the load
+/// of the second is aborted, `digits` and the small models that were added with them are served.
 #[test]
 fn new_model_with_a_long_load_delays_no_other_model() {
     let repository = Folder::new();
@@ -54,14 +54,14 @@ fn new_model_with_a_long_load_delays_no_other_model() {
         let client = scope.spawn(|| longest(&server, || over.load(Ordering::Relaxed)));
         let good = || (0..GOOD).all(|number| is_ready(&server, &format!("good{number}")));
         wait_for("the small models", HANG, good);
-        // They have not waited for the slow one.
+        // They have not waited for the slow model.
         assert!(!server.log().contains("workers.validation_timeout"), "{}", server.log());
         let given_up = || server.log().contains("'slow_tile' cannot be loaded");
         wait_for("the end of its time", HANG, given_up);
         over.store(true, Ordering::Relaxed);
         client.join().unwrap()
     });
-    // Before, one request waited for the whole load.
+    // Without validation in a process of its own, one request waited for the whole load.
     assert!(longest < begin.elapsed() / 4, "{longest:?} of {:?}", begin.elapsed());
     let refused = server.get("/v2/models/slow_tile/ready");
     let error = refused.error();
@@ -79,7 +79,7 @@ fn model_with_a_long_load_is_served_if_the_load_ends_in_time() {
     let input = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}"#;
     let answer = server.post("/v2/models/constant/infer", input);
     assert_eq!(answer.status, 200, "{}", answer.text());
-    // The sum of 400 million numbers of 1e-9.
+    // The sum of 400 million numbers that are 1e-9.
     let sum = answer.json()["outputs"][0]["data"][0].as_f64().unwrap() - 1.0;
     assert!((sum - 0.4).abs() < 0.01, "{sum}");
 }

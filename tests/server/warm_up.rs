@@ -23,7 +23,7 @@ fn tensor(name: &str, shape: &[usize]) -> Value {
     json!({"name": name, "datatype": "FP32", "shape": shape, "data": vec![0.5; count]})
 }
 
-/// The server's remark on the model after a request.
+/// The note of the model in the snapshot after a request.
 fn note_after_a_request(server: &Server) -> Value {
     let body = json!({"inputs": [tensor("x", &[1, SAMPLES])]}).to_string();
     let answer = server.post("/v2/models/mel/infer", &body);
@@ -51,7 +51,7 @@ fn the_shapes_of_the_last_answer_warm_the_next_start() {
     assert_eq!(note_after_a_request(&second), Value::Null);
     second.terminate();
     assert!(second.wait().success());
-    // Lengths that `model.toml` states are used all the same.
+    // Lengths in `model.toml` are used nevertheless.
     let inputs = "[[inputs]]\nname = 'x'\ndatatype = 'FP32'\nshape = [-1]\nwarm_up = [20]\n";
     let outputs = "[[outputs]]\nname = 'y'\ndatatype = 'FP32'\nshape = [4, -1]\n";
     folder.write("mel/model.toml", format!("kind = 'onnx'\n{inputs}{outputs}"));

@@ -4,13 +4,13 @@ use super::{files, root};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 
-/// Groups of files that import each other, roots of modules and tests left out: a graph
-/// contains graphs (`onnx/compile`, `onnx/control`).
+/// Largest number of groups of files that import each other, without roots of modules and tests.
+/// One is unavoidable: a graph contains graphs (`onnx/compile`, `onnx/control`).
 const CYCLES_MAX: usize = 1;
 
 type Module = Vec<String>;
 
-/// The sources of a module without comments, texts and tests, and what it imports.
+/// The source of a module without comments, strings and tests, and its imports.
 #[derive(Default)]
 struct Source {
     is_root: bool,
@@ -73,7 +73,7 @@ fn paths(tree: &str) -> Vec<String> {
     named.flat_map(|part| paths(part)).map(|path| format!("{begin}{path}")).collect()
 }
 
-/// Imports with whether they are re-exports.
+/// The imports of some code; `true` marks re-exports.
 fn imports(code: &str) -> Vec<(bool, String)> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("use ") {
@@ -98,7 +98,7 @@ fn named(code: &str) -> Vec<String> {
     found
 }
 
-/// Where the paths of a crate begin: its folder, or nothing for the command line.
+/// The beginning of the paths of a crate: its folder, or nothing for the command line.
 fn own_crate(here: &Module) -> Module {
     here.first().filter(|first| *first != "cli").cloned().into_iter().collect()
 }
@@ -126,7 +126,7 @@ fn resolved(
     Some((full, rest))
 }
 
-/// The names that modules re-export, and where they come from.
+/// The names that modules re-export, and the modules that define them.
 fn reexports(all: &BTreeMap<Module, Source>) -> HashMap<(Module, String), Module> {
     let mut found = HashMap::new();
     for (here, source) in all {

@@ -19,9 +19,13 @@ const FILE_MAX: usize = 500;
 const SERVING: [&str; 2] = ["concertina-server", "concertina-top"];
 const OF_GPUS: [&str; 3] = ["burn", "cubecl", "wgpu"];
 
-#[allow(clippy::disallowed_methods, clippy::expect_used, reason = "cargo tells where the tree is")]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    reason = "cargo passes the folder of the tree"
+)]
 fn root() -> PathBuf {
-    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo tells it").into()
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it").into()
 }
 
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
@@ -48,7 +52,7 @@ fn code(path: &Path) -> (String, Vec<String>) {
     (name, text.lines().map(line).collect())
 }
 
-/// The room of a file: `src/server/body.rs` is in `server`, `src/cli.rs` is `cli`.
+/// The crate of a file: `src/server/body.rs` is in `server`, `src/cli.rs` is `cli`.
 fn room(name: &str) -> &str {
     let rest = name.strip_prefix("src/").unwrap_or(name);
     rest.split('/').next().unwrap_or_default().trim_end_matches(".rs")
@@ -131,7 +135,7 @@ fn functions_and_files_are_short() {
     assert!(long.is_empty(), "{long:#?}");
 }
 
-/// Functions with their lengths: from the line that says `fn` to the brace at its own indent.
+/// Functions with their lengths: from the line with `fn` to the brace at its own indentation.
 fn functions(lines: &[String]) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     for (at, line) in lines.iter().enumerate() {
@@ -156,7 +160,7 @@ fn function_lengths_are_counted() {
     assert_eq!((room("src/server/body.rs"), room("src/cli.rs")), ("server", "cli"));
 }
 
-/// Words in backticks that are names of tests: several words, none of them a path.
+/// Texts in backticks that are names of tests: several words with underscores, and not a path.
 fn names_of_tests(text: &str) -> Vec<&str> {
     let named = |word: &&str| {
         word.matches('_').count() >= 2 && word.chars().all(|c| c == '_' || c.is_ascii_lowercase())

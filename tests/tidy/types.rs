@@ -1,4 +1,5 @@
-//! Methods of a type, and the files that they are in: a reader of a type has to read them all.
+//! The number of methods of a type, and of the files that contain them: a reader of a type has to
+//! read them all.
 
 use super::{code, room, sources};
 use std::collections::{BTreeMap, BTreeSet};

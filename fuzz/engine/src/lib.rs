@@ -1,1 +1,1 @@
-//! Nothing of its own: what is wanted is the library that libfuzzer-sys compiles.
+//! An empty crate: it exists for the library that libfuzzer-sys compiles.
