@@ -1,47 +1,46 @@
 #!/usr/bin/env bash
-# Prints what NVIDIA's perf_analyzer measures of a running `concertina serve`, and of Triton under
-# the same load beside it: `identity` and `digits`, JSON and binary tensors, 1, 8 and 32 at once.
-# Fails if any request does, if an answer of `identity` is wrong or a number is missing. Takes
-# about four minutes, and installs both tools the first time. Sends bounded traffic to 127.0.0.1
-# only. Usage: benches/perf_analyzer.sh [CONCERTINA]
+# Prints the results of NVIDIA's perf_analyzer for a running `concertina serve`, and for Triton under
+# the same load: `identity` and `digits`, JSON and binary tensors, concurrency 1, 8 and 32. Fails if a
+# request fails, an answer of `identity` is wrong or a number is missing. Takes about four minutes, and
+# installs both tools the first time. Sends bounded traffic to 127.0.0.1 only. Usage: benches/perf_analyzer.sh [CONCERTINA]
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 concertina=${1:-${CARGO_TARGET_DIR:-$root/target}/release/concertina}
 tools="${XDG_CACHE_HOME:-$HOME/.cache}/concertina-perf"
 
-# perf_analyzer measures until three windows in a row agree; here any three do, so that a run takes
-# as long as it takes.
+# perf_analyzer measures until three windows in a row agree. The tolerance here accepts any three, so
+# that the duration of a run is known.
 window_ms=2000
 windows=3
 disagreement=1000000
-# Seconds that one measurement may take, and all of them together.
+# Longest time of one measurement, and of all of them, in seconds.
 run_max=30
 serve_max=900
 
 note() { printf 'perf_analyzer: %s\n' "$*" >&2; }
 fail() { note "$*"; exit 1; }
 
-[ -x "$concertina" ] || fail "missing: $concertina; make it with cargo build --release"
+[ -x "$concertina" ] || fail "missing: $concertina; build it with cargo build --release"
 "$root/benches/perf_analyzer/install.sh" "$tools"
 
 scratch=$(mktemp -d)
 started=()
 
-# A process and all that it started.
+# The ids of a process and of all its descendants.
 tree() { # pid
   local child
-  # shellcheck disable=SC2013 # words are what they are
+  # shellcheck disable=SC2013 # the file has one line of words
   for child in $(cat /proc/"$1"/task/*/children 2>/dev/null); do tree "$child"; done
   echo "$1"
 }
 
-# Asks a process to end and waits for all that it started; a Triton that hangs must be killed.
+# Terminates a process and waits for its descendants; a Triton that hangs is killed.
 stop() { # pid
   local pids
   pids=$(tree "$1")
   kill "$1" 2>/dev/null || return 0
   for _ in $(seq 100); do
-    # shellcheck disable=SC2086 # a word each
+    # shellcheck disable=SC2086 # one word per id
     kill -0 $pids 2>/dev/null || return 0
     sleep 0.1
   done
@@ -51,13 +50,13 @@ stop() { # pid
 
 clean() {
   for pid in "${started[@]}"; do stop "$pid"; done
-  # What a killed Triton leaves behind.
+  # A killed Triton leaves shared memory behind.
   rm -rf "$scratch" /dev/shm/concertina-perf-$$-*
 }
 trap clean EXIT
 trap 'exit 1' INT TERM HUP
 
-# Runs a server that ends by itself even if this script is killed.
+# Starts a server with a time limit, so that it ends even if this script is killed.
 start() { # log, command…
   local log=$1
   shift
@@ -66,8 +65,8 @@ start() { # log, command…
   started+=($!)
 }
 
-# Waits until a line of the log says where the server that was started last listens; puts that
-# into `address`.
+# Waits until the log has the listen address of the server that was started last; stores it in
+# `address`.
 await() { # name, log, words before the address
   local name=$1 log=$2 words=$3
   for _ in $(seq 600); do
@@ -97,7 +96,7 @@ shape = [16]
 max_rows = 8
 END
   printf 'runtime_dir = "%s"\nlock_dir = "%s"\n' "$scratch/run" "$scratch/locks" > "$scratch/config.toml"
-  # The CPU alone, as for Triton, and always on, so that no cold start is measured.
+  # Only the CPU, as for Triton, and always on, so that no cold start is measured.
   start "$scratch/concertina.log" env VK_ICD_FILENAMES=/nonexistent/none.json "$concertina" serve \
     --listen=127.0.0.1:0 --config="$scratch/config.toml" --cache-dir="$scratch/cache" \
     --models="$scratch/models" --cpu=always --adapters-min=1
@@ -121,8 +120,8 @@ start_triton() {
   triton_address=$address
 }
 
-# Puts infer/s and the median and 99th percentile in milliseconds into `numbers`; says why there
-# are none.
+# Stores infer/s and the median and 99th percentile in milliseconds in `numbers`; prints the reason if
+# there are none.
 measure() { # address, model, format, concurrency
   local csv="$scratch/measured.csv" log="$scratch/analyzer.log"
   rm -f "$csv"
@@ -132,7 +131,7 @@ measure() { # address, model, format, concurrency
     --measurement-interval="$window_ms" --max-trials="$windows" --stability-percentage="$disagreement" --percentile=99 \
     -f "$csv" > "$log" 2>&1 &
   started+=($!)
-  # Other than a foreground command, this can be interrupted.
+  # `wait` can be interrupted by signals, a foreground command cannot.
   if wait $!; then
     numbers=$(read_csv "$csv") || note "numbers are missing in what perf_analyzer wrote"
   else

@@ -1,11 +1,11 @@
-//! Holds the simulator against the real thing: a minute of traffic over HTTP against a server with
-//! two software adapters that turn on and off, and the same minute, as that server recorded it, in
-//! virtual time on the adapters as that server measured them.
+//! Compares the simulator with a real server: a minute of traffic over HTTP to a server with two
+//! software adapters that turn on and off, and the same minute, as the server recorded it, in
+//! virtual time on the adapters as the server measured them.
 //!
 //! `VK_ICD_FILENAMES=$(tests/software_adapters.sh) cargo bench --bench replay [-- TRACE.csv ...]`;
-//! without a trace it makes one of bursts. With `bridge` the CPU serves beside the adapters, whose
-//! time alone is compared. Workers are slowed by sleeping, so that they do not fight
-//! for the processor. Sends bounded traffic to 127.0.0.1 only.
+//! without a trace it generates one of bursts. With `bridge` the CPU serves beside the adapters,
+//! and only the time of the adapters is compared. Workers are slowed by sleeping, so that they do
+//! not compete for the processor. Sends bounded traffic to 127.0.0.1 only.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::disallowed_methods, reason = "a bench is about clocks and environment")]
 
@@ -31,11 +31,11 @@ use types::random::SplitMix64;
 const FIRST: &str = "vulkan-10005-0000-0";
 const SECOND: &str = "vulkan-10005-0000-1";
 const CPU: &str = "cpu";
-/// Times that the CPU is slower than the first adapter.
+/// The factor by which the CPU is slower than the first adapter.
 const CPU_SLOWER: f64 = 4.0;
 const MINUTE: f64 = 60.0;
 const SLO: f64 = 0.5;
-/// Share of the minute that the first adapter would work if it did everything in batches of one.
+/// Share of the minute for which the first adapter would work if it ran all requests alone.
 const LOAD: f64 = 0.3;
 
 const IDENTITY: &str = r#"
@@ -73,7 +73,7 @@ fn main() {
     }
 }
 
-/// Bursts of some seconds with silence of up to ten between them.
+/// Bursts of some seconds with pauses of up to ten seconds.
 fn bursts() -> Vec<f64> {
     let mut noise = SplitMix64::new(5);
     let (mut at, mut times) = (0.0, Vec::new());
@@ -88,7 +88,7 @@ fn bursts() -> Vec<f64> {
     times
 }
 
-/// What a run took, real or not.
+/// The cost of a real or simulated run.
 #[derive(Debug)]
 struct Taken {
     device_seconds: f64,
@@ -135,7 +135,8 @@ fn is_cpu(mix: &Mix, name: &str) -> bool {
     mix.adapters.iter().any(|adapter| adapter.cpu && adapter.name == name)
 }
 
-/// The minute over HTTP; what it took, and what the server wrote down of it.
+/// Runs the minute over HTTP; returns its cost, and the trace and adapters that the server
+/// recorded.
 fn replay(times: &[f64], row: f64, bridge: bool) -> (Taken, Trace, Mix) {
     let models = server::repository("identity", IDENTITY);
     let record = models.with_extension("csv");
@@ -169,7 +170,7 @@ fn replay(times: &[f64], row: f64, bridge: bool) -> (Taken, Trace, Mix) {
     (Taken { device_seconds, p50, p99, activations }, only_the_minute(trace, times.len()), mix)
 }
 
-/// The last so many requests, from zero on: those before were for warming up.
+/// The last requests of a trace, with times from zero: the earlier ones were for warming up.
 fn only_the_minute(mut trace: Trace, requests: usize) -> Trace {
     let warm_up = trace.requests.len() - requests;
     trace.requests.drain(..warm_up);
@@ -192,7 +193,7 @@ fn settings(row: f64, bridge: bool) -> String {
     format!("[adapters]\nexclude = [\"vulkan-1ae0-c0de-0\"{excluded}]\n{two}{cpu}")
 }
 
-/// Both adapters are started once and learn what a batch takes, then all go off.
+/// Starts both adapters once, so that batch times are learned, and turns all off.
 fn warm_up(server: &Server) {
     let mut client = Client::connect(server.address);
     let mut mode = |mode: &str| {
@@ -202,7 +203,7 @@ fn warm_up(server: &Server) {
         }
     };
     mode("on");
-    // A bridge is on and idle by itself.
+    // With a bridge the CPU is on and idle without requests.
     wait_for_cards(server, "idle");
     let balancer = Balancer::new(&[server.address], Balance::RoundRobin);
     traffic::saturate(

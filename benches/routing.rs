@@ -1,9 +1,9 @@
-//! Prints what unequal and equal adapters do together: routing, chunks, growth.
+//! Prints measurements of unequal and equal adapters together: routing, chunks, growth.
 //!
-//! `VK_ICD_FILENAMES=$(tests/software_adapters.sh) cargo bench --bench routing`, all of it or only
-//! the parts named behind `--`: unequal, chunks, digits, growth. Adapters are the
-//! two lavapipes, slowed by sleeping where it says so, so that they do not fight for the
-//! processor. Sends bounded traffic to 127.0.0.1 only.
+//! `VK_ICD_FILENAMES=$(tests/software_adapters.sh) cargo bench --bench routing` runs all parts, or
+//! only those after `--`: unequal, chunks, digits, growth. The adapters are two lavapipes; some
+//! parts slow them by sleeping, so that they do not compete for the processor. Sends bounded
+//! traffic to 127.0.0.1 only.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::disallowed_methods, reason = "a bench is about clocks and environment")]
 
@@ -67,8 +67,8 @@ fn main() {
     std::fs::remove_dir_all(identity).unwrap();
 }
 
-/// A server with only these adapters, each slowed to so many milliseconds a row if that is not
-/// nothing, and these settings of `[adapters]`.
+/// A server with only these adapters, each slowed to this number of milliseconds per row unless it
+/// is 0, and these settings of `[adapters]`.
 fn slowed(models: Option<&Path>, adapters: &[(&str, u64)], settings: &str) -> Server {
     let excluded = [FIRST, SECOND].into_iter().chain(OTHERS);
     let excluded = excluded.filter(|id| adapters.iter().all(|(used, _)| used != id));
@@ -89,7 +89,7 @@ fn always_on(models: Option<&Path>, adapters: &[(&str, u64)]) -> Server {
     server
 }
 
-/// Two adapters, 4 : 1 in speed.
+/// Measures two adapters with a ratio of speeds of 4 : 1.
 fn unequal(models: &Path) {
     println!("two adapters, 5 and 20 ms a row");
     let fast = always_on(Some(models), &[(FIRST, 5)]);
@@ -114,7 +114,7 @@ fn unequal(models: &Path) {
     };
     let rates: Vec<f64> = setups.iter().map(|(_, balancer)| rate(balancer)).collect();
     let sum = rates[0] + rates[1];
-    // A tenth of what the fast one can do; every setup sees the same moments.
+    // A tenth of the capacity of the fast adapter; every setup gets the same arrival times.
     let moments = poisson(150, 20.0, 7);
     let mut latencies = setups.each_ref().map(|_| Vec::new());
     for _ in 0..3 {
@@ -132,14 +132,14 @@ fn unequal(models: &Path) {
     }
 }
 
-/// One request of 256 rows, on one and on two adapters of 2 ms a row.
+/// Measures one request of 256 rows, on one and on two adapters of 2 ms per row.
 fn chunks(models: &Path) {
     let one = always_on(Some(models), &[(FIRST, 2)]);
     let two = always_on(Some(models), &[(FIRST, 2), (SECOND, 2)]);
     compare("256 rows at 2 ms a row", &one, &two, ECHO, &row(256));
 }
 
-/// The same with real work: `digits` on lavapipes of one thread each.
+/// The same with real computation: `digits` on lavapipes of one thread each.
 fn real_chunks() {
     let one = always_on(None, &[(FIRST, 0)]);
     let two = always_on(None, &[(FIRST, 0), (SECOND, 0)]);
@@ -148,7 +148,8 @@ fn real_chunks() {
     compare("256 rows of digits", &one, &two, DIGITS, &request);
 }
 
-/// Medians of enough rounds that the two threads of the test machine do not decide.
+/// Compares medians of enough rounds that noise from the two threads of the test machine cancels
+/// out.
 fn compare(what: &str, one: &Server, two: &Server, path: &str, request: &Request) {
     let mut clients = [Client::connect(one.address), Client::connect(two.address)];
     let mut times = [Vec::new(), Vec::new()];
@@ -164,7 +165,8 @@ fn compare(what: &str, one: &Server, two: &Server, path: &str, request: &Request
     println!("{what}: one adapter {one:.1?}, two {two:.1?}, {gain:.2} x");
 }
 
-/// From a load step to the first answer of a second adapter, and what shrinking costs.
+/// Measures the time from a load step to the first answer of a second adapter, and the cost of
+/// turning it off.
 fn growth(models: &Path) {
     let server = slowed(Some(models), &[(FIRST, 2), (SECOND, 2)], "");
     server.wait_for_listing();
@@ -184,8 +186,8 @@ fn growth(models: &Path) {
     shrink(&server);
 }
 
-/// A load that one adapter carries, until the start of that one is past: what has just been turned
-/// on is trusted with what waits, and nobody else is turned on beside it.
+/// Runs a load for which one adapter suffices until its start is over: an adapter that has just
+/// been turned on is expected to serve the requests that wait, so that no other one is started.
 fn settle(server: &Server) {
     let mut client = Client::connect(server.address);
     let begin = Instant::now();
@@ -195,8 +197,8 @@ fn settle(server: &Server) {
     }
 }
 
-/// Eight clients at once, with more than one adapter serves within the target: which adapter came second, when it first answered, and how long the
-/// slowest answer took that came before.
+/// Runs eight clients at once, which is more than one adapter serves within the target. Returns the
+/// adapter that was started, the time of its first answer, and the slowest answer before that.
 fn step(server: &Server) -> (String, Duration, Duration) {
     let begin = Instant::now();
     let lasting = Duration::from_secs(3);
@@ -223,14 +225,15 @@ fn step(server: &Server) -> (String, Duration, Duration) {
     (adapter, at, slowest)
 }
 
-/// How long the last start of this adapter took.
+/// The time of the last start of this adapter.
 fn cold_start_of(server: &Server, id: &str) -> Duration {
     let adapters = server.adapters();
     let adapter = adapters.iter().find(|adapter| adapter["id"] == id).expect("it is listed");
     Duration::from_millis(adapter["cold_start_ms"].as_u64().expect("it was started"))
 }
 
-/// Steady small load while the second adapter goes: nothing fails, and nothing takes longer.
+/// Runs a steady small load while the second adapter is turned off: no request fails or takes
+/// longer.
 fn shrink(server: &Server) {
     step(server);
     let mut client = Client::connect(server.address);
@@ -258,7 +261,7 @@ fn count_on(server: &Server) -> usize {
     server.adapters().iter().filter(on).count()
 }
 
-/// The operator turns everything off, and leaves it to the policy again.
+/// Turns all adapters off by hand, and returns them to mode `auto`.
 fn turn_off(server: &Server) {
     let mut client = Client::connect(server.address);
     for mode in ["off", "auto"] {

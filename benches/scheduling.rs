@@ -1,4 +1,4 @@
-//! Prints what a request costs in the scheduler alone: admitted, batched, handed over, answered.
+//! Prints the time of a request in the scheduler alone: admission, batching, dispatch, answer.
 //!
 //! `cargo bench --bench scheduling`. Pure computation: nothing is started.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 const MODEL: ModelId = ModelId(0);
 /// Rows of the largest batch.
 const MAX_ROWS: u32 = 8;
-/// Batches that are timed; medians are of as many requests each.
+/// Timed batches per round.
 const BATCHES: u64 = 4000;
 const ROUNDS: usize = 7;
-/// Adapters on, adapters off, requests waiting, clients that are expected. Only while one is off is
-/// there growth to think of.
+/// Adapters on, adapters off, requests waiting, clients that are expected. The scheduler considers
+/// a start only while an adapter is off.
 const CASES: [(u32, u32, u64, u64); 9] = [
     (1, 0, 10_000, 4),
     (4, 0, 10_000, 4),
@@ -51,7 +51,7 @@ fn main() {
 fn measure(policy: &str, (on, off, queued, clients): (u32, u32, u64, u64)) -> (Duration, Duration) {
     let mut world = World::new(policy, on, off, clients);
     (0..queued).for_each(|_| world.arrive());
-    // Every adapter is busy now; the first batches find the rest of the path.
+    // Every adapter is busy now; the first batches warm up the rest of the path.
     (0..BATCHES / 10).for_each(|_| world.step());
     let before = world.answered;
     let begin = Instant::now();
@@ -120,11 +120,11 @@ impl World {
                 }
                 Action::Answer { .. } => self.answered += 1,
                 Action::Reject { reason, .. } => panic!("{reason:?}"),
-                Action::Stop { .. } => panic!("an adapter is let go"),
+                Action::Stop { .. } => panic!("an adapter is stopped"),
                 _ => {}
             }
         }
-        // The driver asks after every event.
+        // The driver calls this after every event.
         std::hint::black_box(self.scheduler.next_timeout());
     }
 
@@ -143,7 +143,7 @@ impl World {
         }));
     }
 
-    /// The oldest batch is done, and as many requests arrive as it had.
+    /// Finishes the oldest batch, and adds as many requests as it had.
     fn step(&mut self) {
         self.now = self.now + Duration::from_micros(300);
         let (adapter, incarnation, batch) = self.running.pop_front().expect("something runs");

@@ -1,4 +1,4 @@
-//! Prints the numbers that the README claims, measured side by side in one run, as medians.
+//! Prints the numbers of the README, measured side by side in one run, as medians.
 //!
 //! `cargo bench --bench serving`; two software adapters are compared where VK_ICD_FILENAMES names
 //! two (see tests/software_adapters.sh). Sends bounded traffic to 127.0.0.1 only.
@@ -50,7 +50,8 @@ fn main() {
     std::fs::remove_dir_all(identity).unwrap();
 }
 
-/// From `serve` to the first answer on the CPU, and what the serving process holds at rest.
+/// Measures the time from `serve` to the first answer on the CPU, and the idle memory of the
+/// server.
 fn start_to_first_answer() {
     let mut times = Vec::new();
     let mut resident = 0;
@@ -67,7 +68,8 @@ fn start_to_first_answer() {
     println!("serving process at rest         {:.1} MB resident", resident as f64 / 1024.0);
 }
 
-/// Concurrency 1: identity through everything, against a bare warp echo of the same bytes.
+/// Concurrency 1: `identity` through the whole path, compared with a bare warp echo of the same
+/// bytes.
 fn latency(repository: &std::path::Path) {
     let server = Server::start(
         &["--models", repository.to_str().unwrap(), "--cpu=always", "--adapters-max=1"],
@@ -101,7 +103,7 @@ fn timed(client: &mut Client, path: &str, request: &client::Request) -> Vec<Dura
     (0..REQUESTS).map(one).collect()
 }
 
-/// Concurrency 32: requests per second, and the processor time that each part spends on one.
+/// Concurrency 32: requests per second, and the processor time of each part per request.
 fn throughput(repository: &std::path::Path) {
     let server = Server::start(
         &["--models", repository.to_str().unwrap(), "--cpu=always", "--adapters-max=1"],
@@ -153,7 +155,7 @@ fn load(
     })
 }
 
-/// Rows per second of `digits` on one and on two equal software adapters, in turn.
+/// Measures rows per second of `digits` on one and on two equal software adapters, in turn.
 fn two_adapters() {
     if std::env::var("VK_ICD_FILENAMES").is_err() {
         println!("two adapters against one: skipped, VK_ICD_FILENAMES names no drivers");

@@ -114,8 +114,8 @@ def check_all_outputs(client):
 def check_async_infer(client):
     image = triton.InferInput("image", [1, 28, 28], "UINT8")
     image.set_data_from_numpy(seven())
-    asked = [client.async_infer("digits", [image]) for _ in range(8)]
-    assert all(one.get_result().as_numpy("digit")[0, 0] == 7 for one in asked)
+    answers = [client.async_infer("digits", [image]) for _ in range(8)]
+    assert all(one.get_result().as_numpy("digit")[0, 0] == 7 for one in answers)
 
 
 def check_classes(client):
@@ -172,7 +172,7 @@ def check_wrong_model(client):
 
 
 def state(client, name):
-    """State of the model in the index; None if it is not there."""
+    """State of the model in the index; None if it is not listed."""
     index = client.get_model_repository_index()
     return next((entry["state"] for entry in index if entry["name"] == name), None)
 

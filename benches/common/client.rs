@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// A body with the headers that go with it.
+/// A body with its headers.
 pub(crate) struct Request {
     headers: String,
     body: Vec<u8>,
@@ -16,7 +16,7 @@ impl Request {
     }
 }
 
-/// One input in the binary form of the V2 protocol, asking for binary outputs.
+/// One input in the binary form of the V2 protocol; requests binary outputs.
 pub(crate) fn binary_request(name: &str, datatype: &str, shape: &[usize], data: &[u8]) -> Request {
     let json = format!(
         r#"{{"inputs":[{{"name":"{name}","datatype":"{datatype}","shape":{shape:?},"parameters":{{"binary_data_size":{}}}}}],"parameters":{{"binary_data_output":true}}}}"#,
@@ -26,15 +26,15 @@ pub(crate) fn binary_request(name: &str, datatype: &str, shape: &[usize], data: 
     Request { headers, body: [json.as_bytes(), data].concat() }
 }
 
-/// The server hangs up on connections that are silent for twice as long.
-const SILENCE: Duration = Duration::from_secs(5);
+/// Idle time before a reconnect: the server closes connections that are idle for twice as long.
+const IDLE_MAX: Duration = Duration::from_secs(5);
 
-/// One kept-alive connection, made anew after a silence.
+/// One kept-alive connection, which is reopened after an idle time.
 pub(crate) struct Client {
     address: SocketAddr,
     stream: BufReader<TcpStream>,
     used: Instant,
-    /// Who gave the last answer.
+    /// The adapter that gave the last answer.
     pub(crate) adapter: String,
 }
 
@@ -53,7 +53,7 @@ impl Client {
         )
         .into_bytes();
         bytes.extend_from_slice(body);
-        if self.used.elapsed() > SILENCE {
+        if self.used.elapsed() > IDLE_MAX {
             self.stream = open(self.address);
         }
         self.used = Instant::now();

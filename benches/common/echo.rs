@@ -1,4 +1,4 @@
-//! A bare warp echo: what HTTP alone costs on this machine.
+//! A bare warp echo, which measures the cost of HTTP alone on this machine.
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;

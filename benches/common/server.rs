@@ -21,7 +21,7 @@ impl Server {
         Server::start_with(args, "", shared)
     }
 
-    /// The same with these lines in the config file.
+    /// The same with these lines in the configuration file.
     pub(crate) fn start_with(args: &[&str], lines: &str, shared: bool) -> Server {
         let folder = folder("server");
         let cache =
@@ -43,7 +43,7 @@ impl Server {
                 .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
         });
         std::thread::spawn(move || lines.for_each(drop));
-        Server { child, folder, address: address.expect("it says where it listens") }
+        Server { child, folder, address: address.expect("the log has the address") }
     }
 
     pub(crate) fn resident_kb(&self) -> u64 {
@@ -87,7 +87,7 @@ impl Server {
         }
     }
 
-    /// Waits until so many adapters are on and free.
+    /// Waits until `count` adapters are on and idle.
     pub(crate) fn wait_for_idle(&self, count: usize) {
         let begin = Instant::now();
         while self.adapters().iter().filter(|adapter| adapter["state"] == "idle").count() < count {
@@ -124,10 +124,10 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// User and system time, in hundredths of a second as the kernel counts them.
+/// User and system time; the kernel counts in hundredths of a second.
 fn processor_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name in parentheses may hold spaces; utime and stime are fields 14 and 15.
+    // The name in parentheses may contain spaces; utime and stime are fields 14 and 15.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)

@@ -1,4 +1,4 @@
-//! Traffic of three kinds: as fast as the answers come, at given moments, or one by one.
+//! Traffic of three kinds: without pause, at given times, or one request after the other.
 
 use super::client::{Client, Request};
 use std::net::SocketAddr;
@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-/// Requests that may be under way at once when they come at given moments.
+/// Largest number of requests in flight when they are sent at given times.
 const CLIENTS: usize = 64;
 
-/// How a client without knowledge of speeds chooses between servers.
+/// The rule by which a client without knowledge of speeds selects a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Balance {
     /// Each in turn.
     RoundRobin,
-    /// The one with the fewest requests open, each in turn among equals, as nginx does it.
+    /// The one with the fewest open requests, in turn among equals, as in nginx.
     LeastConnections,
 }
 
@@ -68,7 +68,7 @@ impl Caller<'_> {
     }
 }
 
-/// Answers per second to clients that never pause.
+/// Answers per second to clients that send requests without pause.
 pub(crate) fn saturate(
     balancer: &Balancer,
     path: &str,
@@ -93,7 +93,7 @@ pub(crate) fn saturate(
     answers as f64 / begin.elapsed().as_secs_f64()
 }
 
-/// Latencies of requests sent at these moments, whether those before are answered or not.
+/// Latencies of requests that are sent at these times, whether earlier ones are answered or not.
 pub(crate) fn at_moments(
     balancer: &Balancer,
     path: &str,
@@ -126,7 +126,7 @@ pub(crate) fn at_moments(
     })
 }
 
-/// Moments of so many arrivals at a mean rate, as independent clients come (a Poisson process).
+/// The times of `count` arrivals of independent clients at a mean rate (a Poisson process).
 pub(crate) fn poisson(count: usize, per_second: f64, seed: u64) -> Vec<Duration> {
     let (mut state, mut at) = (seed, 0.0);
     let mut next = || {

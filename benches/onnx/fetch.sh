@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fetches the engines that `cargo bench --bench onnx` puts beside ours, into the cache of
+# Fetches the engines with which `cargo bench --bench onnx` compares, into the cache of
 # tests/onnx/fetch.sh: tract, ncnn and ONNX Runtime's WebGPU provider, and a lavapipe that is new
-# enough for all of them (Mesa 25 of Debian 12's backports). Prints what to set in the environment.
+# enough for all of them (Mesa 25 of Debian 12's backports). Prints the variables to set.
 set -eu
 here="$(cd "$(dirname "$0")" && pwd)"
 cache=$("$here/../../tests/onnx/fetch.sh")

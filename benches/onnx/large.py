@@ -1,4 +1,6 @@
-"""A model with 100 MB of weights: inside its file, and in a file beside it. large.py FOLDER"""
+"""Writes a model with 100 MB of weights in its file, and one with them in a file beside it.
+
+Usage: large.py FOLDER"""
 
 import os
 import sys

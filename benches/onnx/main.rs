@@ -1,12 +1,13 @@
-//! How fast ONNX files run, beside other engines on the same inputs, cores and adapters.
+//! Run times of ONNX files, compared with other engines on the same inputs, cores and adapters.
 //!
 //! ```sh
 //! eval "$(benches/onnx/fetch.sh)"; export RAYON_NUM_THREADS=1 LP_NUM_THREADS=1
-//! cargo bench --bench onnx                  # on the CPU: ONNX Runtime and tract, one row and eight
-//! cargo bench --bench onnx -- adapters      # on the first Vulkan adapter: ncnn and WebGPU
-//! cargo bench --bench onnx -- load          # how soon 100 MB of weights are ready, and in what memory
+//! cargo bench --bench onnx              # on the CPU: ONNX Runtime and tract, one row and eight
+//! cargo bench --bench onnx -- adapters  # on the first Vulkan adapter: ncnn and WebGPU
+//! cargo bench --bench onnx -- load      # time and memory to load 100 MB of weights
 //! ```
-//! More words choose models whose names hold them. Each figure is a median; engines take turns.
+//! More arguments select models by parts of their names. Each figure is a median; engines take
+//! turns.
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a benchmark")]
 #![allow(clippy::disallowed_methods, reason = "the folder comes from the environment")]
 
@@ -25,7 +26,7 @@ use worker::caches::set_up;
 const BUDGET: Duration = Duration::from_secs(3);
 const SINGLE: &str = "test_data_set_0";
 const BATCH: &str = "batch_8";
-/// Models that software adapters run in seconds.
+/// Models that run on software adapters in seconds.
 const SMALL: &[&str] = &[
     "blazeface_front",
     "ppocr_cls",
@@ -81,7 +82,7 @@ fn cpu(root: &Path, words: &[String]) {
             let ratio = ours / theirs.0;
             println!("{name:<18} {ours:>9.2} {:>13.2} {ratio:>7.2} {:>9.2}", theirs.0, tract.0);
             ratios.push(ratio);
-            // One that cannot run it is behind.
+            // An engine that cannot run the model counts as slower.
             ahead += usize::from(tract.0.is_nan() || ours < tract.0);
             known += 1;
         }
@@ -92,14 +93,14 @@ fn cpu(root: &Path, words: &[String]) {
     }
 }
 
-/// The geometric one.
+/// The geometric mean.
 fn mean(ratios: &[f64]) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "a dozen models")]
     let count = ratios.len().max(1) as f64;
     (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / count).exp()
 }
 
-/// Milliseconds.
+/// The time of this engine, in milliseconds.
 fn ours(folder: &Path, set: &str, device: &Device) -> f64 {
     match time_data_set(folder, set, device, BUDGET) {
         Ok(time) => time.as_secs_f64() * 1e3,
@@ -110,7 +111,7 @@ fn ours(folder: &Path, set: &str, device: &Device) -> f64 {
     }
 }
 
-/// Milliseconds of another engine, and how far off it is; NaN where it cannot.
+/// The time of another engine in milliseconds, and its error; NaN if it cannot run the model.
 fn rival(root: &Path, engine: &str, folder: &Path, set: &str) -> (f64, f64) {
     let python = ["rivals/bin/python", "python/bin/python"].map(|path| root.join(path));
     let Some(python) = python.into_iter().find(|path| path.exists()) else {
@@ -153,7 +154,7 @@ fn adapters(root: &Path, words: &[String]) {
     println!("ahead of both on {ahead} of {known}");
 }
 
-/// Loads a large file in a process of its own, which says how long it took and what memory.
+/// Loads a large file in a process of its own, which prints the time and the memory.
 fn load(root: &Path, child: Option<&String>) {
     if let Some(folder) = child {
         let before = resident("VmRSS:");
@@ -181,7 +182,7 @@ fn load(root: &Path, child: Option<&String>) {
     }
 }
 
-/// Bytes, of a line in the kernel's account of this process.
+/// A line of `/proc/self/status`, in bytes.
 fn resident(line: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let found = status.lines().find_map(|text| text.strip_prefix(line));

@@ -1,5 +1,5 @@
-"""Milliseconds that another engine takes for a data set of a model: the median, and how far its
-outputs are from those of ONNX Runtime's CPU provider.
+"""Prints the median milliseconds of another engine for a data set of a model, and the difference of
+its outputs from those of ONNX Runtime's CPU provider.
 
 rival.py ENGINE FOLDER SET SECONDS, where ENGINE is
   onnxruntime  its CPU provider, one thread
@@ -53,7 +53,7 @@ def of_webgpu(path, inputs):
     options.log_severity_level = 4
     options.add_provider_for_devices(devices[:1], {})
     session = onnxruntime.InferenceSession(path, options)
-    # Without an adapter it would quietly use the CPU.
+    # Without an adapter ONNX Runtime would use the CPU without an error.
     assert any("WebGpu" in name for name in session.get_providers()), session.get_providers()
     return of_session(session, inputs)
 
@@ -73,7 +73,7 @@ def of_tract(path, inputs):
 def of_ncnn(path, inputs):
     import ncnn
 
-    # Its Python package would load torch; the converter is a program beside it.
+    # The Python package of ncnn's converter would load torch; the converter itself is a program.
     pnnx = os.path.join(os.path.dirname(os.path.dirname(ncnn.__file__)), "pnnx", "pnnx")
     assert ncnn.get_gpu_count() > 0, "no Vulkan device"
     folder = tempfile.mkdtemp()
@@ -90,7 +90,7 @@ def of_ncnn(path, inputs):
         setattr(net.opt, option, False)
     assert net.load_param(os.path.join(folder, "m.ncnn.param")) == 0, "load_param"
     assert net.load_model(os.path.join(folder, "m.ncnn.bin")) == 0, "load_model"
-    # Its tensors have no batch axis.
+    # Tensors of ncnn have no batch axis.
     mats = [ncnn.Mat(np.ascontiguousarray(tensor[0])).clone() for tensor in inputs]
 
     def run():

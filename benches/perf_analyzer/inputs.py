@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes what perf_analyzer sends: FOLDER/identity.json and FOLDER/digits.json.
+"""Writes the requests of perf_analyzer: FOLDER/identity.json and FOLDER/digits.json.
 
 Usage: inputs.py GOLDEN FOLDER     (GOLDEN: models/digits/1/golden.json)
 
-Its own random bytes are no pixels, and as floats some of them are no numbers.
+perf_analyzer's own random bytes are not pixels, and as floats some of them are not finite.
 """
 
 import json
@@ -19,7 +19,7 @@ def tensor(content: list[float], *shape: int) -> dict[str, Any]:
 def main() -> None:
     golden, folder = map(pathlib.Path, sys.argv[1:])
     echo = {"x": tensor([number / 4 for number in range(16)], 16)}
-    # perf_analyzer compares answers byte by byte, which only an echo can be held to.
+    # perf_analyzer compares answers byte by byte, which is exact only for an echo.
     identity = {"data": [echo], "validation_data": [echo]}
     pixels = json.loads(golden.read_text())["inputs"][0]["data"]
     digits = {"data": [{"image": tensor([pixel / 255 for pixel in pixels], 28, 28)}]}

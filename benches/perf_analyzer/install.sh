@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Installs perf_analyzer and Triton into FOLDER, once, from PyPI and, where the system's glibc is
-# too old for perf_analyzer, from Debian. Nothing else of the system changes but for the packages
-# of its own Python, where they are missing and may be installed. Usage: install.sh FOLDER
+# too old for perf_analyzer, from Debian. The system does not change, except for packages of its
+# Python that are missing and may be installed. Usage: install.sh FOLDER
 set -eu
 folder=$1
 
 # Wheels of both are for this platform only.
 analyzer="perf-analyzer==2.60.0"
 triton="nvidia-pytriton==0.7.0"
-# What Triton's `digits` is made with.
+# The package that runs Triton's `digits`.
 onnx="numpy==1.26.4 onnx==1.23.2 onnxruntime==1.27.0"
-# The newest release of Debian whose glibc perf_analyzer is known to run with.
+# The newest release of Debian with a glibc with which perf_analyzer is known to run.
 release=trixie
 
 # Triton's Python backend loads the system's libpython, so it has to be the system's own Python.
@@ -19,7 +19,7 @@ system_python=/usr/bin/python3
 note() { printf 'perf_analyzer: %s\n' "$*" >&2; }
 fail() { note "$*"; exit 1; }
 
-# Installs a part unless this version of it is there.
+# Installs a part unless this version of it is installed.
 once() { # part, version
   if [ "$(cat "$folder/$1/version" 2>/dev/null)" = "$2" ]; then
     return
@@ -35,7 +35,7 @@ has_python() {
   "$system_python" -c 'import ensurepip, venv' 2>/dev/null && [ -n "$(libpython)" ]
 }
 
-libpython() { # where it is, if it is
+libpython() { # prints its path, if it exists
   local version
   version=$("$system_python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
   find /usr/lib /lib -name "libpython$version.so.1.0" 2>/dev/null | head -n 1
@@ -54,7 +54,7 @@ install_python() {
 install_triton() {
   local place="$folder/triton" packages stub
   "$system_python" -m venv "$place" || fail "missing: a Python environment in $place"
-  # shellcheck disable=SC2086 # a word each
+  # shellcheck disable=SC2086 # one word per package
   "$place/bin/pip" install -q --disable-pip-version-check $onnx \
     || fail "missing: $onnx for Triton's digits; PyPI did not give them"
   # Its dependencies are for serving from a Python program; only the server is used here.
@@ -71,7 +71,7 @@ install_triton() {
 
 install_analyzer() {
   local place="$folder/analyzer" program="$folder/analyzer/perf_analyzer/bin/perf_analyzer"
-  # Without the platform pip would take a placeholder where glibc is older.
+  # Without the platform pip would select a placeholder package where glibc is older.
   "$folder/triton/bin/pip" download -q --disable-pip-version-check --no-deps --only-binary :all: --dest "$place" \
     --platform manylinux_2_38_x86_64 "$analyzer" \
     || fail "missing: $analyzer; PyPI did not give it"
@@ -89,13 +89,13 @@ install_analyzer() {
   "$place/run" --version >/dev/null 2>&1 || fail "$analyzer does not run here"
 }
 
-# Unpacks a newer glibc and its companions beside the system's, which stay as they are.
+# Unpacks a newer glibc and its libraries beside those of the system, which are not changed.
 install_glibc() { # place
   command -v apt-get >/dev/null || fail "missing: glibc 2.38 or newer, and no apt-get to fetch one"
   local lists="$1/apt" own mirror
   mkdir -p "$lists/lists/partial" "$lists/cache/archives/partial"
   touch "$lists/status"
-  # From where this machine has its own packages.
+  # The mirror from which this machine gets its own packages.
   own=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
   mirror=$(apt-get indextargets --format "\$(REPO_URI)" "Created-By: Packages" "Component: main" "Release: $own" | head -n 1)
   [ -n "$mirror" ] || fail "missing: glibc 2.38 or newer, and no Debian to fetch one from"

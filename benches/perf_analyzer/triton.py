@@ -1,6 +1,6 @@
-"""`identity` and `digits` for Triton's Python backend, with the batching of concertina's own.
+"""`identity` and `digits` for Triton's Python backend, with the same batching as in concertina.
 
-Goes into Triton's repository as `identity/1/model.py` and as `digits/1/model.py`, there beside
+It is copied into Triton's repository as `identity/1/model.py` and as `digits/1/model.py`, there beside
 `weights.safetensors` and `golden.json` of `models/digits`.
 """
 
@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 Arrays = dict[str, numpy.ndarray]
 
-# As both say in their `model.toml`.
+# The values in the `model.toml` of both.
 MAX_ROWS = 8
 TOLERANCE = 1e-3
 
@@ -34,7 +34,7 @@ OUTPUTS = {
 
 
 def read_safetensors(path: pathlib.Path) -> Arrays:
-    """All tensors of a file that has FP32 ones only."""
+    """All tensors of a file that has only FP32 tensors."""
     data = path.read_bytes()
     begin = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:begin])
@@ -84,7 +84,7 @@ class Digits:
 
     def __init__(self, folder: pathlib.Path) -> None:
         options = onnxruntime.SessionOptions()
-        # More threads only wait for each other in a network this small.
+        # In a network this small several threads only wait for each other.
         options.intra_op_num_threads = 1
         graph = digits_graph(read_safetensors(folder / "weights.safetensors"))
         self.session = onnxruntime.InferenceSession(
@@ -96,16 +96,16 @@ class Digits:
         return self.session.run(["digit", "probabilities"], {"image": image})
 
     def check(self, golden: dict[str, Any]) -> None:
-        """Holds it to the answer that concertina's own network is held to."""
+        """Checks the golden sample with which concertina checks its own network."""
         pixels = numpy.array(golden["inputs"][0]["data"], numpy.float32) / 255
         for found, expected in zip(self(pixels.reshape(1, 28, 28)), golden["outputs"]):
             difference = abs(found - numpy.array(expected["data"])).max()
             if difference > TOLERANCE:
-                raise triton.TritonModelException(f"{expected['name']} is off by {difference}")
+                raise triton.TritonModelException(f"{expected['name']} differs by {difference}")
 
 
 class TritonPythonModel:
-    """What the backend looks for: one model of the repository."""
+    """A model of the repository; the backend requires a class of this name."""
 
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
@@ -126,7 +126,7 @@ class TritonPythonModel:
         self.forward = Digits(folder) if name == "digits" else lambda x: [x]
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Runs the requests that Triton brought together as one batch."""
+        """Runs the requests that Triton has combined, as one batch."""
         inputs = [triton.get_input_tensor_by_name(r, self.input).as_numpy() for r in requests]
         ends = numpy.cumsum([len(rows) for rows in inputs])[:-1]
         outputs = self.forward(numpy.concatenate(inputs))

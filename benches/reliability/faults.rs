@@ -2,14 +2,14 @@ use crate::faulty::{Outcomes, every_seed, every_step};
 use crate::{is_named, mixes};
 use wire::Injected;
 
-/// Of each step of a worker, for each fault.
+/// The probability of each fault at each step of a worker.
 const CHANCE: f64 = 0.005;
 
-/// Seeds on adapters with drivers, whose workers take long to start.
+/// The number of seeds on adapters with drivers, since their workers take long to start.
 const DRIVEN: u64 = 50;
 
-/// The faults that are named among the arguments, or all, at every step, and so many seeds of all
-/// by chance.
+/// Runs the faults among the arguments, or all of them, at every step, and `seeds` seeds of random
+/// faults.
 pub(crate) fn report(seeds: u64) {
     let any = Injected::ALL.iter().any(|fault| is_named(fault.as_str()));
     let faults = || Injected::ALL.into_iter().filter(|fault| !any || is_named(fault.as_str()));

@@ -1,18 +1,17 @@
-//! What RELIABILITY.md promises, in figures: `cargo bench --bench reliability -- PART… NAME=NUMBER…`
+//! Figures for RELIABILITY.md: `cargo bench --bench reliability -- PART… NAME=NUMBER…`
 //!
 //! | part | what |
 //! |---|---|
-//! | `faults` | every fault at every step of a worker's life, in one worker and in all, and everything by chance from `seeds=500`, on drivers from no more than 50 |
-//! | `steps` | from nothing to `clients=64` and back, `cycles=100` times |
+//! | `faults` | every fault at every step of one worker and of all, and random faults from `seeds=500`, with drivers from 50 at most |
+//! | `steps` | load steps from idle to `clients=64` and back, `cycles=100` times |
 //! | `overload` | up to five times as many requests as can be served, for `seconds=10` each |
-//! | `clients` | `slow=200` clients that send a byte at a time; as many connections of h2load, if it is installed |
-//! | `soak` | `requests=1000000` in bursts, adapters on and off between them |
+//! | `clients` | `slow=200` clients that send a byte at a time; as many h2load connections, if installed |
+//! | `soak` | `requests=1000000` in bursts, between which adapters turn off |
 //!
-//! Without a part, all. On the adapters that are named among the arguments, or all of them where
-//! `tests/software_adapters.sh` finds their drivers: `cpu`, `lavapipe` (one), `three` (two lavapipe,
-//! one SwiftShader); on others with `drivers=FILE:FILE…` of Vulkan. Scripts of faults run `jobs=4` at
-//! a time, those of `crash`, `hang` … alone if they are named. Everything is on loopback, and ends by
-//! itself.
+//! Without a part all are run. The adapters are those among the arguments, or all for which
+//! `tests/software_adapters.sh` finds drivers: `cpu`, `lavapipe` (one), `three` (two lavapipe, one
+//! SwiftShader); `drivers=FILE:FILE…` selects other Vulkan drivers. Scripts of faults run `jobs=4`
+//! at a time; `crash`, `hang` … select the faults. Everything is bounded and on loopback.
 #![allow(clippy::print_stdout, reason = "a report")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what fails ends the bench")]
 #![allow(unreachable_pub, reason = "shared with a test")]
@@ -20,13 +19,13 @@
 
 #[path = "../../tests/reliability/overload.rs"]
 mod crowd;
-/// Every fault at every step, and by chance.
+/// Every fault at every step, and random faults.
 mod faults;
 #[path = "../../tests/reliability/faulty.rs"]
 mod faulty;
 /// Too many requests, and slow clients.
 mod overload;
-/// Up and down, a hundred times and for a million requests.
+/// Load steps a hundred times, and a million requests.
 mod soak;
 #[path = "../../tests/reliability/steps.rs"]
 mod steps;
@@ -63,7 +62,7 @@ fn is_named(name: &str) -> bool {
     std::env::args().any(|arg| arg == name)
 }
 
-/// What stands behind `name=`.
+/// The value of the argument `name=…`.
 fn given<T: std::str::FromStr>(name: &str) -> Option<T> {
     let given = |arg: String| arg.strip_prefix(name)?.strip_prefix('=')?.parse().ok();
     std::env::args().find_map(given)
@@ -73,10 +72,10 @@ fn number(name: &str, default: u64) -> u64 {
     given(name).unwrap_or(default)
 }
 
-/// Adapters to try things on.
+/// The adapters of a run.
 struct Mix {
     name: &'static str,
-    /// Vulkan drivers and their cache; the CPU alone without.
+    /// Vulkan drivers and their cache; without them only the CPU is used.
     drivers: Option<(String, PathBuf)>,
 }
 

@@ -4,10 +4,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use testkit::{Connection, images};
 
-/// Offered load, as multiples of what can be served.
+/// Offered load, as multiples of the capacity.
 const TIMES: [f64; 6] = [0.5, 0.8, 1.0, 2.0, 3.0, 5.0];
 
-/// Answers in time at ever more load, and what a second client gets beside the most.
+/// Prints the answers in time at increasing load, and those of a second client at the highest load.
 pub(crate) fn report(seconds: u64) {
     let (crowd, lasting) = (Crowd::new(), Duration::from_secs(seconds));
     let capacity = crowd.capacity(lasting);
@@ -30,8 +30,8 @@ fn row(times: f64, offered: &Offered, resident_kb: u64) {
     println!("| {times} x | {} | {:.0} |", offered.columns(), resident_kb as f64 / 1024.0);
 }
 
-/// A client that asks for one answer at a time, alone and beside one that asks for five times what
-/// can be served.
+/// Measures a client that sends one request at a time, alone and beside one that sends five times
+/// the capacity.
 fn beside(crowd: &Crowd, capacity: f64, lasting: Duration) {
     let (alone, _) = crowd.one_by_one(lasting);
     let (beside, refused) = std::thread::scope(|scope| {
@@ -54,7 +54,7 @@ fn beside(crowd: &Crowd, capacity: f64, lasting: Duration) {
     println!("refused beside 5 x: {refused}");
 }
 
-/// What others get while some clients send a byte at a time, or read none.
+/// Measures other clients while some send a byte at a time or do not read.
 pub(crate) fn slow(clients: u64) {
     let crowd = Crowd::new();
     let lasting = Duration::from_secs(8);
@@ -91,7 +91,8 @@ pub(crate) fn slow(clients: u64) {
     }
 }
 
-/// Starts h2load (of nghttp2) as the other client: it asks without pause on so many connections.
+/// Starts h2load (of nghttp2) as the other client: it sends requests without pause on `clients`
+/// connections.
 fn h2load(crowd: &Crowd, clients: u64, lasting: Duration) -> std::io::Result<Child> {
     let body = std::env::temp_dir().join("concertina-bench-body.json");
     std::fs::write(&body, images::as_uint8(&images::seven()))?;

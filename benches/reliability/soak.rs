@@ -3,13 +3,14 @@ use crate::steps::{Holds, QUICK, Questions, Step, starts, wait_for_nothing};
 use std::time::{Duration, Instant};
 use testkit::process::workers_of;
 
-/// Clients of one burst of the soak, and what each of them asks for.
+/// Clients of one burst of the soak.
 const CLIENTS: usize = 16;
+/// Requests of each of them.
 const EACH: usize = 64;
-/// Samples that are printed of a soak.
+/// The number of samples of a soak that are printed.
 const SAMPLES: u64 = 20;
 
-/// From nothing to so many clients and back.
+/// Runs load steps from idle to `clients` clients and back.
 pub(crate) fn steps(clients: u64, cycles: u64) {
     println!(
         "| adapters | cycles | starts | answers | errors | first answer, at worst | slowest answer |\n\
@@ -38,7 +39,7 @@ pub(crate) fn steps(clients: u64, cycles: u64) {
     }
 }
 
-/// Bursts until so many requests are answered; adapters are off between them.
+/// Runs bursts until `requests` requests are answered; adapters are off between them.
 pub(crate) fn soak(requests: u64) {
     if let Some(mix) = mixes().first() {
         let server = mix.setup().config(QUICK).start();
@@ -79,7 +80,7 @@ fn summary(all: &Step, samples: &[(u64, Holds)], (starts, took): (u64, Duration)
         took
     );
     all.errors.iter().for_each(|error| println!("{error}"));
-    // The first half warms caches and the allocator up.
+    // The first half warms up caches and the allocator.
     let late = &samples[samples.len() / 2..];
     let slope = |value: fn(&Holds) -> u64| {
         let points: Vec<_> = late.iter().map(|(x, y)| (*x as f64, value(y) as f64)).collect();
@@ -93,7 +94,7 @@ fn summary(all: &Step, samples: &[(u64, Holds)], (starts, took): (u64, Duration)
     );
 }
 
-/// Of the line with the least squares.
+/// The slope of the least-squares line.
 fn slope(points: &[(f64, f64)]) -> f64 {
     let n = points.len().max(1) as f64;
     let mean = |value: &dyn Fn(&(f64, f64)) -> f64| points.iter().map(value).sum::<f64>() / n;

@@ -1,5 +1,5 @@
-"""What ONNX Runtime answers to the input of each model: answer.py FOLDER, in which each folder has
-model.onnx and test_data_set_0/input_0.pb, and gets the outputs beside it."""
+"""Writes the answer of ONNX Runtime to the input of each model: answer.py FOLDER. Each folder in it has
+model.onnx and test_data_set_0/input_0.pb, and gets the outputs beside the input."""
 
 import glob
 import os

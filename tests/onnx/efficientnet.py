@@ -1,4 +1,4 @@
-"""EfficientNet-lite0 as an ONNX file, from the weights that PyTorch saved (its format before 1.6),
+"""Writes EfficientNet-lite0 as an ONNX file from weights that PyTorch saved (its format before 1.6),
 without PyTorch: efficientnet.py WEIGHTS.pth OUT.onnx [int8]
 
 The network: M. Tan et al., "EfficientNet-lite", after the code of efficientnet_lite_pytorch. Batch
@@ -17,7 +17,7 @@ TYPES = {"FloatStorage": np.float32, "LongStorage": np.int64}
 
 
 class Unpickler(pickle.Unpickler):
-    """Knows the few names in such a file; tensors are made when storages have been read."""
+    """Resolves the few names in such a file; tensors are made after the storages are read."""
 
     def find_class(self, module, name):
         if name in TYPES:

@@ -2,8 +2,8 @@
 """Makes the cases of ONNX Runtime's own operators in tests/data/onnx_cases.
 
 Needs onnx, onnxruntime, numpy, sympy, torch and transformers. A case is a folder with `model.onnx`
-and, for each request, `inK.npz` and `outK.npz`: inputs by name, and what ONNX Runtime answers on the
-CPU with its optimiser switched off. `contrib.tsv` lists them; its columns are those of `cases.tsv`.
+and, for each request, `inK.npz` and `outK.npz`: inputs by name, and the outputs of ONNX Runtime
+on the CPU without its optimiser. `contrib.tsv` lists them; its columns are those of `cases.tsv`.
 """
 import os
 import shutil
@@ -70,7 +70,7 @@ def node(op, inputs, outputs=("y",), domain=ORT, **attributes):
 
 
 def graph(nodes, inputs, constants, outputs, dims=None, opset=17):
-    """A model of nodes; `dims` are the axes of inputs that are open, by name."""
+    """A model of nodes; `dims` are the open axes of inputs, by name."""
     dims = dims or {}
     ports = [port(name, array, dims.get(name)) for name, array in inputs.items()]
     values = [

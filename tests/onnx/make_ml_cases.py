@@ -1,8 +1,8 @@
 """Makes the exports of classical machine learning in tests/data/onnx_cases.
 
 Needs numpy, scikit-learn, skl2onnx, lightgbm, onnxmltools and onnxruntime. Each folder gets
-model.onnx, in0.npz and out0.npz as ONNX Runtime answers; own.tsv lists the folders. What ZipMap
-gives is stored as the matrix of its numbers. Run: python tests/onnx/make_ml_cases.py
+model.onnx, in0.npz and out0.npz as ONNX Runtime answers; own.tsv lists the folders. The output
+of ZipMap is stored as the matrix of its numbers. Run: python tests/onnx/make_ml_cases.py
 """
 
 import pathlib
@@ -51,7 +51,7 @@ cases = []
 
 
 def case(name, model, situation, inputs, options=None, types=None, opset=None):
-    """Exports a fitted model, or takes the graph that it is, and asks ONNX Runtime."""
+    """Exports a fitted model, or uses a graph as it is, and stores the answers of ONNX Runtime."""
     if not isinstance(model, onnx.ModelProto):
         # A pipeline's options are those of its last step.
         last = model.steps[-1][1] if hasattr(model, "steps") else model

@@ -1,5 +1,5 @@
-"""Makes the graphs in tests/data/onnx_cases whose rows depend on each other, and some whose rows
-only appear to.
+"""Makes the graphs in tests/data/onnx_cases with rows that depend on each other, and some with rows
+that only appear to.
 
 Needs numpy, onnx and onnxruntime. Each folder gets model.onnx, and inK.npz and outK.npz for several
 numbers of rows, as ONNX Runtime answers; rows.tsv lists the folders.
@@ -48,7 +48,7 @@ def case(name, situation, nodes, constants=(), verdict="wrong", opset=18, inputs
     except Exception as error:
         print(f"{name}: not without rows: {error}"[:100])
     for at, rows in enumerate(counts):
-        # Few different numbers, which compress well.
+        # Few different numbers compress well.
         table = {i: random.integers(-9, 9, (rows, WIDTH)).astype(np.float32) / 4 for i in inputs}
         np.savez_compressed(folder / f"in{at}.npz", **table)
         np.savez_compressed(folder / f"out{at}.npz", y=session.run(["y"], table)[0])

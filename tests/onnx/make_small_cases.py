@@ -44,7 +44,7 @@ def texts(*values):
 
 
 def graph(nodes, inputs, outputs, constants=None, opset=18, functions=(), overridable=()):
-    """A model whose inputs have open axes; its outputs have the types that ONNX Runtime infers."""
+    """A model with open axes of its inputs; its outputs have the types that ONNX Runtime infers."""
     constants = constants or {}
     given = {**inputs, **{name: constants[name] for name in overridable}}
     ports = [

@@ -1,4 +1,4 @@
-"""What ONNX Runtime answers: for each real model some inputs and its outputs, as data sets beside it.
+"""Writes reference answers of ONNX Runtime: some inputs of each real model and its outputs, as data sets.
 
 reference.py CACHE OUT: CACHE/models holds unpacked packages (see fetch.sh), OUT/real gets a folder per
 model, with `batch_8` for benchmarks where it takes batches, and OUT/light one for each network that the
@@ -114,7 +114,7 @@ def real(models, out):
 
 
 def light(data, out):
-    """The input is what the official runner makes: numbers from 0 to 1 in order."""
+    """The input of the official runner: ascending numbers from 0 to 1."""
     for path in glob.glob(os.path.join(data, "light", "*.onnx")):
         name = os.path.basename(path)[: -len(".onnx")]
         data = os.path.join(out, name, "test_data_set_0")
@@ -134,7 +134,7 @@ def light(data, out):
 
 
 def convert(models):
-    """What comes as PyTorch's weights."""
+    """The models that are distributed as PyTorch weights."""
     for weights in glob.glob(os.path.join(models, "efficientnet/**/*.pth"), recursive=True):
         tensors = efficientnet.weights(weights)
         for name, int8 in (("fp32", False), ("int8", True)):

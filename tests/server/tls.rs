@@ -221,9 +221,9 @@ fn top_connects_to_a_server_over_tls() {
         let ca = ca.map_or(vec![], |ca| vec!["--ca", ca.to_str().unwrap()]);
         let args = ["top", "--once", "--url", url, "--api-key", "k"];
         let output = run(&[&args[..], &ca].concat(), &[]);
-        let output =
+        let text =
             String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        (output.status.success(), output.into_owned())
+        (output.status.success(), text.into_owned())
     };
     let url = |scheme: &str, host: &str| format!("{scheme}://{host}:{}", server.address.port());
     let ca = folder.join("c.pem");
