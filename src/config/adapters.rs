@@ -65,10 +65,14 @@ pub struct Adapters {
     /// The same for the last adapter that is on.
     #[serde(with = "humantime_serde")]
     pub scale_to_zero_delay: Duration,
+    /// Use of software adapters such as llvmpipe: `deny` or `allow`.
     pub software: Software,
+    /// Use of the CPU: `auto` (while other adapters start), `fallback` (while no other adapter is
+    /// usable), `always` or `never`.
     pub cpu: CpuRule,
     /// Threads of the CPU adapter; 0 means all.
     pub cpu_threads: usize,
+    /// Use of OpenGL adapters.
     pub gl: bool,
     /// Ids of the adapters to use; all if empty.
     pub only: Vec<String>,

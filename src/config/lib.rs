@@ -13,6 +13,8 @@ mod line;
 mod listen;
 mod live;
 mod log_filter;
+#[cfg(test)]
+mod reference;
 mod renamed;
 mod telemetry;
 mod test_options;
@@ -46,6 +48,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Listening beyond loopback needs this or an API key.
     pub allow_remote: bool,
+    /// The one API key. Prefer `keys`, or `api_key_file`: the file of settings is often shared.
     #[serde(skip_serializing)]
     pub api_key: Option<String>,
     /// File that holds one API key, in place of `api_key`. It is read again when it changes.

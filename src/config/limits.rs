@@ -68,6 +68,7 @@ pub struct Workers {
     /// Wait after an adapter's first fault; doubles with every further one in a row.
     #[serde(with = "humantime_serde")]
     pub backoff: Duration,
+    /// Longest wait after a fault.
     #[serde(with = "humantime_serde")]
     pub backoff_max: Duration,
     /// Interval at which an idle worker computes a model's golden sample and compares the answer;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Telemetry {
+    /// Form of the log: `text` or `json`.
     pub log_format: LogFormat,
     /// Whether every HTTP exchange gets a line in the log.
     pub access_log: bool,
