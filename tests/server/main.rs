@@ -20,6 +20,8 @@ mod clients;
 mod commands;
 /// The rights of workers.
 mod confinement;
+/// The report of the machine; completions and manual pages.
+mod doctor;
 /// Workers that are reached over TCP.
 mod elsewhere;
 /// Containers, limits and folders of the environment.
