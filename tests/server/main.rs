@@ -22,6 +22,8 @@ mod commands;
 mod confinement;
 /// The report of the machine; completions and manual pages.
 mod doctor;
+/// Commands of the documents, with their output.
+mod documents;
 /// Workers that are reached over TCP.
 mod elsewhere;
 /// Containers, limits and folders of the environment.

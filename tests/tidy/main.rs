@@ -4,6 +4,7 @@
 
 mod cycles;
 mod glossary;
+mod links;
 mod types;
 mod words;
 
