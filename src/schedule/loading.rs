@@ -1,4 +1,4 @@
-//! Loads and unloads models; which of them make room is in `places.rs`.
+//! Loads and unloads models; `places.rs` decides which of them are removed for others.
 
 use super::action::Action;
 use super::decision::{Change, Reason};
@@ -7,7 +7,7 @@ use super::outbox::Outbox;
 use super::world::World;
 use super::{estimates, places};
 
-/// Loads a model on an idle adapter, making room where there is none.
+/// Loads a model on an idle adapter, after unloading others if memory is short.
 pub(super) fn load_here(
     world: &mut World,
     out: &mut Outbox,

@@ -1,29 +1,30 @@
-//! What it is worth to avoid a late request, as learned from those that were late.
+//! Value of avoiding a late request, learned from the requests that were late.
 //!
 //! Online quantile tracking ("conformal"): `theta` rises with each request that missed its target
-//! while an adapter started and falls with every other one, so that in the long run as many miss
-//! as are allowed to. Those that missed for other reasons are allowed for.
+//! while an adapter started and falls with every other one, so that in the long run the allowed
+//! share of requests misses. Requests that missed for other reasons are deducted from the allowed
+//! share.
 
-/// How fast the price follows the misses.
+/// Gain with which the price follows the misses.
 const STEP: f64 = 0.4;
-/// Share of requests that may miss their target; and of them those that starts may cause although
-/// others were too many.
+/// Share of requests that may miss their target; and the share that starts may always cause, even
+/// if other misses have used up the first one.
 const ALLOWED: f64 = 0.0055;
 const LEAST: f64 = 0.001;
-/// Misses without a start are averaged over some thousands of requests; this is believed before.
+/// Misses without a start are averaged over some thousands of requests; this is the initial value.
 const OTHERS: f64 = 0.0015;
 const OTHERS_GAIN: f64 = 1.0 / 4000.0;
-/// The price goes no higher than this, but what a bad time owes beyond it is remembered: the price
-/// stays high until as many requests were in time as make up for it.
+/// Limit of the logarithm of the price. `theta` may exceed it, so that after a bad period the price
+/// stays high until enough requests were in time to compensate.
 const PRICED_MAX: f64 = 10.0;
 const THETA_MAX: f64 = 20.0;
 
-/// What is known of requests that missed their target.
+/// Statistics of requests that missed their target.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Misses {
-    /// Logarithm of the price, and what is owed beyond it.
+    /// Logarithm of the price, including the part above its limit.
     pub(super) theta: f64,
-    /// Share of requests that missed although nothing was starting.
+    /// Share of requests that missed although no adapter was starting.
     others: f64,
 }
 
@@ -34,23 +35,23 @@ impl Default for Misses {
 }
 
 impl Misses {
-    /// Joules that it is worth to avoid one.
+    /// Value of avoiding one late request, in joules.
     pub(super) fn price(&self) -> f64 {
         self.theta.min(PRICED_MAX).exp_m1()
     }
 
-    /// What is worth keeping for the next run of the server, in millionths.
+    /// Returns the values to keep for the next run of the server, in millionths.
     pub(super) fn learned(&self) -> (i64, u64) {
         ((self.theta * 1e6) as i64, (self.others * 1e6) as u64)
     }
 
-    /// What an earlier run learned.
+    /// Restores the values of an earlier run.
     pub(super) fn recall(&mut self, (theta, others): (i64, u64)) {
         self.theta = (theta as f64 * 1e-6).clamp(0.0, THETA_MAX);
         self.others = (others as f64 * 1e-6).clamp(0.0, 1.0);
     }
 
-    /// A request was answered, late or not, with an adapter starting meanwhile or not.
+    /// Records an answer: late or not, with an adapter starting meanwhile or not.
     pub(super) fn observe(&mut self, late: bool, cold: bool) {
         let share = |is: bool| if is { 1.0 } else { 0.0 };
         self.others += OTHERS_GAIN * (share(late && !cold) - self.others);
@@ -72,12 +73,12 @@ mod tests {
     #[test]
     fn the_price_follows_the_misses_that_starts_cause() {
         let calm = after(Misses::default(), 1000, false, false);
-        assert_eq!(calm.price(), 0.0, "nothing is paid for what does not happen");
+        assert_eq!(calm.price(), 0.0, "no misses, no price");
         let late = after(calm, 5, true, true);
         assert!((late.theta - 5.0 * (STEP - STEP * 0.004)).abs() < 0.01, "{}", late.theta);
         assert!((late.price() - late.theta.exp_m1()).abs() < 1e-9);
-        assert_eq!(after(calm, 5, true, false).theta, 0.0, "no start is to blame");
-        // As many as are allowed leave it where it is.
+        assert_eq!(after(calm, 5, true, false).theta, 0.0, "no start caused the misses");
+        // As many misses as are allowed leave the price where it is.
         let allowed = Misses { theta: 5.0, ..after(calm, 40_000, false, false) };
         let mut even = allowed;
         for _ in 0..1000 {

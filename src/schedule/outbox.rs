@@ -1,4 +1,4 @@
-//! Actions that the driver has not taken yet.
+//! Queue of actions that the driver has not taken yet.
 
 use super::action::{Action, Reject};
 use super::decision::{Change, Decision, Reason};

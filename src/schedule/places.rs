@@ -1,9 +1,9 @@
-//! Which models keep their places in memory, by how often they are asked for.
+//! Choice of the models that stay in memory, by the rate of their requests.
 //!
-//! Being without a model costs its load at each request: `rate x load` seconds of loading per
-//! second, and next to nothing where another adapter has it too. The model goes that costs least per
-//! byte, of all adapters that could take the new one. Rates are exponential averages over an hour;
-//! after a long pause a model counts as one that is asked for no more often than the pause says.
+//! Without a model, each of its requests costs a load: `rate x load` seconds of loading per second,
+//! and almost nothing if another adapter has the model too. Of all adapters that could take a new
+//! model, the model with the least such cost per byte is removed. Rates are exponential averages
+//! over an hour; after a long pause, the rate of a model is at most what the pause allows.
 
 use super::adapter::Adapter;
 use super::ids::{AdapterId, ModelId, Time};
@@ -13,20 +13,19 @@ use super::world::World;
 use super::{eligible, estimates, start_price};
 use std::time::Duration;
 
-/// A model that nobody asked for counts as one that is asked for so many times in as long as it was
-/// not used.
+/// Least number of requests that is assumed of a model over the time for which it was not used.
 const SELDOM: f64 = 1e-3;
-/// What a model is worth that another adapter has too, as a share.
+/// Share of its value that a model has if another adapter has it too.
 const COPY: f64 = 0.05;
-/// A replica that is used stays at least so many times as long as it takes to load, so that two
-/// models that do not fit together take turns that are worth it; one that is not, only as long as
-/// that.
+/// A replica that is used stays for at least this multiple of its load time, so that two models
+/// that do not fit together alternate in turns worth their loads; an unused one stays for one load
+/// time.
 const RESIDENCE_LOADS: f64 = 4.0;
 const RESIDENCE_MIN: f64 = 1.0;
 const RESIDENCE_MAX: f64 = 3600.0;
 
-/// The replicas to drop so that the model fits, least valuable first; `None` if it cannot be
-/// made to fit now.
+/// Returns the replicas to remove so that the model fits, least valuable first; `None` if it cannot
+/// fit now.
 pub(super) fn victims(
     world: &World,
     now: Time,
@@ -36,7 +35,7 @@ pub(super) fn victims(
     let adapter = world.adapters.get(&id)?;
     let held = adapter.bytes();
     let budget = adapter.budget().unwrap_or(u64::MAX);
-    // What would not fit alone is only tried: then all others go.
+    // A model that would not fit even alone is tried after all others were removed.
     let missing =
         held.saturating_add(estimates::bytes_of(world, id, model)).saturating_sub(budget).min(held);
     let mut missing = i128::from(missing);
@@ -54,7 +53,7 @@ pub(super) fn victims(
     (missing <= 0).then_some(victims)
 }
 
-/// Replicas that have stayed long enough, least valuable first, with their bytes.
+/// Returns the replicas that have stayed long enough, least valuable first, with their bytes.
 pub(super) fn old_replicas(
     world: &World,
     now: Time,
@@ -70,7 +69,7 @@ pub(super) fn old_replicas(
     old.into_iter().map(|(_, _, model, bytes)| (model, bytes)).collect()
 }
 
-/// Seconds of loading per second that it would cost to be without a model that an adapter has.
+/// Returns the cost of removing a model from an adapter, in seconds of loading per second.
 fn worth(world: &World, now: Time, id: AdapterId, model: ModelId) -> f64 {
     let replica = world.adapters.get(&id).and_then(|adapter| adapter.replicas.get(&model));
     let unused = replica.map_or(0.0, |replica| now.since(replica.used).as_secs_f64());
@@ -79,15 +78,15 @@ fn worth(world: &World, now: Time, id: AdapterId, model: ModelId) -> f64 {
     rate * estimates::load_time(world, id, model) * share
 }
 
-/// The same of all that have to go, if they were asked for lately.
+/// Returns the same cost of all `victims` together that were requested lately.
 pub(super) fn loss(world: &World, now: Time, id: AdapterId, victims: &[ModelId]) -> f64 {
     let recent = victims.iter().filter(|model| world.popularity.is_recent(now, **model));
     recent.map(|model| worth(world, now, id, *model)).fold(0.0, |sum, worth| sum + worth)
 }
 
-/// Seconds that an idle adapter stays for its models while others that are on have no memory
-/// for them: as long as requests for them would cost more without it than it takes to idle. Each
-/// is late then, and so is one for the model that has to make room for it.
+/// Returns the seconds that an idle adapter stays on for its models while other active adapters
+/// have no memory for them: as long as requests for them would cost more without it than idling
+/// does. Each such request would be late, and so would one for the model that it displaces.
 fn wait_for_models(world: &World, id: AdapterId, since: Time) -> f64 {
     let Some(adapter) = world.adapters.get(&id) else { return 0.0 };
     let only = adapter.replicas.iter().filter(|(model, _)| {
@@ -105,7 +104,7 @@ fn wait_for_models(world: &World, id: AdapterId, since: Time) -> f64 {
     }
 }
 
-/// Bytes of other adapters that are on which no model holds that was asked for lately.
+/// Returns the bytes on other active adapters that no recently requested model holds.
 fn free_elsewhere(world: &World, id: AdapterId, at: Time) -> u64 {
     let others = world.adapters.iter().filter(|(other, a)| **other != id && a.state().is_on());
     let free = others.map(|(_, adapter)| {
@@ -116,14 +115,14 @@ fn free_elsewhere(world: &World, id: AdapterId, at: Time) -> u64 {
     free.fold(0, u64::saturating_add)
 }
 
-/// Whether another adapter has this model, or loads it.
+/// Returns whether another adapter has this model, or loads it.
 fn is_elsewhere(world: &World, id: AdapterId, model: ModelId) -> bool {
     let has = |adapter: &Adapter| adapter.state().is_on() && adapter.holds(model);
     world.adapters.iter().any(|(other, adapter)| *other != id && has(adapter))
 }
 
-/// Whether a model would be on this adapter for the second time while another that this adapter
-/// could take, and that was asked for lately, is nowhere.
+/// Returns whether this adapter would hold a second copy of the model while another model that it
+/// could take, and that was requested lately, is on no adapter.
 pub(super) fn is_spare_copy(world: &World, now: Time, id: AdapterId, model: ModelId) -> bool {
     let Some(adapter) = world.adapters.get(&id) else { return false };
     let nowhere = |other: ModelId| {
@@ -136,7 +135,7 @@ pub(super) fn is_spare_copy(world: &World, now: Time, id: AdapterId, model: Mode
     is_elsewhere(world, id, model) && others.copied().any(nowhere)
 }
 
-/// Whether a model would be wanted back at once.
+/// Returns whether the model would have to be loaded again at once.
 pub(super) fn is_missed(
     world: &World,
     now: Time,
@@ -149,19 +148,19 @@ pub(super) fn is_missed(
     world.queue.rows_of(model) > 0 || now.since(replica.used).as_secs_f64() < recent
 }
 
-/// Until when a replica stays whatever others want.
+/// Returns the time until which a replica stays regardless of other models.
 pub(super) fn stays(world: &World, id: AdapterId, model: ModelId, replica: &Replica) -> Time {
     let turn = replica.loaded + Duration::from_secs_f64(residence(world, id, model));
     let load = estimates::load_time(world, id, model).clamp(RESIDENCE_MIN, RESIDENCE_MAX);
     turn.min(replica.used.max(replica.loaded) + Duration::from_secs_f64(load))
 }
 
-/// Seconds that a replica stays if it is used.
+/// Returns the seconds that a replica stays if it is used.
 fn residence(world: &World, id: AdapterId, model: ModelId) -> f64 {
     (estimates::load_time(world, id, model) * RESIDENCE_LOADS).clamp(RESIDENCE_MIN, RESIDENCE_MAX)
 }
 
-/// Keeps an adapter that would go on for its models, if that is worth it.
+/// Keeps an adapter that would otherwise turn off on for its models, if that is worth its energy.
 pub(super) fn keeps_models(world: &mut World, now: Time, id: AdapterId, idle_since: Time) -> bool {
     let kept =
         |adapter: &Adapter| adapter.economy.kept.is_some_and(|(since, _)| since == idle_since);

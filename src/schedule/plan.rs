@@ -1,14 +1,15 @@
-//! Which adapter serves which rows when, and which rows will be late.
+//! Assignment of rows to adapters, and the rows that will be late.
 //!
-//! Adapters are asked in the order of their energy per row. The first idle one that makes the
-//! target takes the rows; a busy one, or one that is coming, is trusted with what it can serve in
-//! time, and only what is left over goes to dearer ones. So the dear ones fall idle. Under the
-//! `energy` goal rows wait besides for company: until one more row would make the first one late,
-//! or until a batch is so large that waiting for more would hardly save anything. Under the `latency`
-//! goal rows go where they are done soonest (`dispatch.rs`); only growth is planned here, the soonest
+//! Adapters are considered in the order of their energy per row. The first idle one that meets the
+//! target takes the rows. A busy or starting one is assumed to take the rows that it can serve in
+//! time, and only the rest goes to adapters that need more energy per row, so those become idle.
+//! Under the `energy` goal rows also wait for a larger batch: until one more row would make the
+//! first one late, or until a batch is so large that waiting for more would save hardly any energy.
+//! Under the `latency` goal rows go where they are answered earliest (`dispatch.rs`); only growth
+//! is planned here, with the earliest adapter first.
+//!
+//! The plan is that of elastic serving with deadlines: consolidate on few adapters, earliest due
 //! first.
-//!
-//! The plan is that of elastic serving with deadlines: consolidate on few, earliest due first.
 
 use super::adapter::Adapter;
 use super::forecast::Slot;
@@ -20,27 +21,27 @@ use super::world::World;
 use super::{eligible, estimates, light, slots, step, target};
 use std::time::Duration;
 
-/// A batch of this many times `alpha / beta` rows: the next row would save less than a hundredth
-/// of what each one takes, `alpha / (b (b + 1)) < beta / 100`.
+/// Rows of a large enough batch, in multiples of `alpha / beta`: one more row would save less than
+/// a hundredth of the time of each row, `alpha / (b (b + 1)) < beta / 100`.
 const KNEE: f64 = 10.0;
-/// A plan looks no further than so many rows: those behind are counted as a flow.
+/// Limit of rows in a plan, which bounds its cost: rows behind them are counted as a flow.
 const PLANNED_ROWS: usize = 512;
-/// Share of the target that the `latency` goal does without before it turns another adapter on.
+/// Share of the target that the `latency` goal reserves before it turns another adapter on.
 const HURRY: f64 = 0.5;
-/// Times its mean that a start may take.
+/// Factor on the mean duration of a start that is allowed for.
 const START_CAUTION: f64 = 1.3;
 const THETA_LAZY: f64 = 2.0;
-/// Where the price of a miss is so high a whole start is kept in reserve.
+/// Logarithm of the price of a miss from which on a whole start is kept in reserve.
 const THETA_RESERVE: f64 = 6.0;
-/// Share of the target that is kept for what nobody foresees.
+/// Share of the target that is reserved for unpredicted delays.
 const MARGIN: f64 = 0.02;
 
-/// An adapter that has just become ready is trusted with what it serves within so many times the
-/// target.
+/// An adapter that has just become ready is assumed to take the rows that it serves within this
+/// multiple of the target.
 const BACKLOG: f64 = 1.75;
 
-/// What to do with the first requests of a lane, and which adapters are found to need help; `None` if
-/// nobody makes the target, so that waiting is no use.
+/// Returns the next step for the first requests of a lane and the adapters that need help; `None`
+/// if no adapter meets the target, so that waiting is of no use.
 pub(super) fn route(
     world: &World,
     now: Time,
@@ -92,8 +93,8 @@ fn when_due(
     step::from_lane(world, now, (first.lane, End::Front), slots, slot, (share, level))
 }
 
-/// Of rows that leave so many seconds each, the first due first: how many a slot serves in time,
-/// running batch after batch, each as large as its first row allows.
+/// Returns the number of rows that a slot serves in time, of rows with these seconds left, first
+/// due first: it runs batch after batch, each as large as its first row allows.
 fn rows_in_turn(slot: &Slot, slacks: &[f64]) -> usize {
     let (mut free, mut planned) = (slot.free, 0);
     while let Some(slack) = slacks.get(planned) {
@@ -108,9 +109,10 @@ fn rows_in_turn(slot: &Slot, slacks: &[f64]) -> usize {
     planned
 }
 
-/// Rows that an adapter which is coming, or has just come, is trusted with although it will be
-/// late for them: what arrives during its start. It was turned on for that, and until it had
-/// its chance nobody else is. One that comes in time for what waits needs no trust.
+/// Returns the rows that are left to an adapter which is starting, or has just started, although it
+/// is late for them: those that arrive during its start. It was turned on for them, and until it
+/// had the chance to serve them no other adapter is turned on. `None` for an adapter that starts in
+/// time.
 pub(super) fn trusted_rows(
     world: &World,
     now: Time,
@@ -127,14 +129,14 @@ pub(super) fn trusted_rows(
     if !trusted {
         return None;
     }
-    // Once it serves, what it does not serve soon is more than it was turned on for.
+    // Once it serves, rows that it does not serve soon are more than it was turned on for.
     let seconds = start.max(slo).max(window);
     let briefly = slot.loaded || starts_together(world, now);
     let seconds = if briefly { seconds.min(BACKLOG * slo) } else { seconds };
     Some(Slot { free: 0.0, ..*slot }.rows_by(seconds))
 }
 
-/// Returns true if several adapters may start together: no regular adapter serves yet, and one was
+/// Returns whether several adapters may start together: no regular adapter serves yet, and one was
 /// not enough lately.
 fn starts_together(world: &World, now: Time) -> bool {
     let serves =
@@ -143,8 +145,8 @@ fn starts_together(world: &World, now: Time) -> bool {
         && !world.adapters.values().any(serves)
 }
 
-/// Rows that will be late although every slot runs batch after batch, each as large as the due
-/// time of its first row allows: what there is to turn on another adapter for.
+/// Returns the rows that will be late although every slot runs batch after batch, each as large as
+/// the due time of its first row allows: the reason to turn on another adapter.
 pub(super) fn late_rows(world: &World, now: Time, model: ModelId, slots: &[Slot]) -> u64 {
     let Some(first) = world.queue.first(model, Duration::ZERO, now) else { return 0 };
     let slo = target::aim(world, model);
@@ -163,14 +165,14 @@ pub(super) fn late_rows(world: &World, now: Time, model: ModelId, slots: &[Slot]
     slacks.len().saturating_sub(planned) as u64
 }
 
-/// The slots, those first that should take rows: under the `latency` goal the soonest, else
-/// those that take the least energy above idling for a row.
+/// Returns the slots in the order in which they should take rows: under the `latency` goal the
+/// earliest first, otherwise those that need the least energy above idling for a row.
 fn by_preference(world: &World, now: Time, model: ModelId, slots: &[Slot]) -> Vec<Slot> {
     let mut sorted = slots.to_vec();
     if world.hurries() {
         sorted.sort_by(|a, b| a.finish(1).total_cmp(&b.finish(1)));
     } else {
-        // Nobody displaces a model for rows that another can serve.
+        // No model is displaced for rows that another adapter can serve.
         let late = light::starts_late(world, model);
         sorted.sort_by_cached_key(|slot| {
             (slot.displaces, slot.loss.to_bits(), light::cost_rank(world, now, slot, late))
@@ -179,8 +181,9 @@ fn by_preference(world: &World, now: Time, model: ModelId, slots: &[Slot]) -> Ve
     sorted
 }
 
-/// Seconds of slack that are kept for the start of another adapter if more comes than those that
-/// are on can serve: the more, the more requests missed their target because of starts.
+/// Returns the seconds of slack that are kept for the start of another adapter, in case more rows
+/// arrive than the active adapters can serve: the more, the more requests missed their target due
+/// to starts.
 fn reserve(world: &World, model: ModelId) -> f64 {
     let off = world
         .adapters
@@ -191,8 +194,9 @@ fn reserve(world: &World, model: ModelId) -> f64 {
     if soonest.is_finite() { soonest * (world.misses.theta / THETA_RESERVE).min(1.0) } else { 0.0 }
 }
 
-/// Until when turning an adapter on can wait if nothing is on: until all that waits, and one
-/// more row, would only just be served before the first is due. Only where rows wait for company.
+/// Returns the time until which turning an adapter on can wait if none is on: until all waiting
+/// rows, and one more, would only just be served before the first is due. Applies only where rows
+/// wait for a larger batch.
 pub(super) fn last_start(
     world: &World,
     now: Time,
@@ -212,7 +216,7 @@ pub(super) fn last_start(
     now + Duration::from_secs_f64(slack.clamp(0.0, 1e6))
 }
 
-/// When the batch should be formed: when it is large enough, or one more row would make it
+/// Returns the time to form the batch: when it is large enough, or when one more row would make it
 /// late.
 fn last_moment(world: &World, now: Time, first: First, slot: &Slot, rows: u64) -> Time {
     let slo = target::aim(world, first.lane.model);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What is outstanding: queued and in flight together.
+/// Outstanding work: queued and in flight together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Load {
     pub rows: u64,
@@ -12,61 +12,62 @@ pub struct Load {
 /// The elastic policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Policy {
-    /// As many as meet the latency targets with the least energy. Up when the adapters that are on
-    /// cannot serve what waits within its target, down when staying on has cost as much energy as
-    /// turning on again will.
+    /// As many adapters as meet the latency targets with the least energy. One is turned on when
+    /// the active ones cannot serve the waiting rows within their target, and off when staying on
+    /// has cost as much energy as turning on again will.
     Cost {
         goal: Goal,
-        /// Millijoules that every activation costs beside its energy: wear of drivers and nerves.
+        /// Millijoules that every activation costs in addition to its energy: wear of hardware and
+        /// driver.
         price_mj: u64,
-        /// Millijoules that an activation costs beside for each request that it makes late, where
-        /// it makes requests late.
+        /// Additional millijoules that an activation costs for each request that it makes late,
+        /// where it makes requests late.
         late_penalty_mj: u64,
-        /// Activations of one adapter per hour for the load's sake.
+        /// Maximum of load-driven activations of one adapter per hour.
         starts_per_hour: u32,
     },
-    /// None: adapters go on and off only as they are told to (`Event::Wished`). The simulator drives
-    /// laws of others so.
+    /// No policy: adapters turn on and off only by `Event::Wished`. The simulator runs rival laws
+    /// in this way.
     ByHand { goal: Goal },
     /// `ceil(rows / target)` adapters: the law of Guanhua Wang, *Distributed Machine Learning with
-    /// Python*, chapter 11 ("Elasticity in model inference"): so many concurrent queries, so many
-    /// devices. We count rows instead of queries, as Ray Serve's `target_ongoing_requests` does
-    /// per replica.
+    /// Python*, chapter 11 ("Elasticity in model inference"), with a fixed number of concurrent
+    /// queries per device. Rows are counted instead of queries, as Ray Serve's
+    /// `target_ongoing_requests` does per replica.
     Concurrency {
         /// Outstanding rows that one adapter should carry.
         target: u64,
-        /// How long there must be a surplus before one adapter is let go.
+        /// Duration of a surplus before one adapter begins draining.
         scale_down_delay: Duration,
         /// The same for the last adapter that is on.
         scale_to_zero_delay: Duration,
     },
 }
 
-/// What the `cost` policy gives up for what.
+/// Trade-off of the `cost` policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Goal {
     /// Short answer times first.
     Latency,
-    /// Answers at once by what is on.
+    /// Immediate answers by active adapters.
     #[default]
     Balanced,
-    /// Least energy: rows may wait for company as long as their target allows.
+    /// Least energy: rows may wait for larger batches as long as their target allows.
     Energy,
 }
 
-/// What is owed at one moment.
+/// Requests and rows that are not answered at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outstanding {
-    /// Requests of which something waits, and the rows that wait.
+    /// Requests with a waiting part, and the rows that wait.
     pub queued: Load,
-    /// Requests that are wholly with workers, and the rows that are.
+    /// Requests that are wholly in flight with workers, and the rows in flight.
     pub in_flight: Load,
 }
 
 impl Load {
-    /// How many adapters should be on at so many rows each.
+    /// Returns the number of adapters that should be on at `target` rows each.
     pub(super) fn adapters(self, target: u64, min: usize, max: usize) -> usize {
-        // More adapters than requests would mostly stand idle.
+        // More adapters than requests would mostly be idle.
         let count = self.rows.div_ceil(target.max(1)).min(self.requests);
         usize::try_from(count).unwrap_or(usize::MAX).max(min).min(max)
     }

@@ -1,4 +1,4 @@
-//! How often each model is asked for.
+//! Rate of requests for each model.
 
 use super::ids::{ModelId, Time};
 use std::collections::BTreeMap;
@@ -6,20 +6,20 @@ use std::time::Duration;
 
 /// Time constant of the rate of requests, in seconds.
 pub(super) const AVERAGED: f64 = 3600.0;
-/// A pause of so many mean gaps says that a model is asked for less than before. Of requests at
-/// random one in 150 comes after such a pause.
+/// A pause of this many mean gaps lowers the rate of a model. With requests at random, one in 150
+/// arrives after such a pause.
 pub(super) const PAUSE: f64 = 5.0;
 
-/// How often each model is asked for.
+/// Rate of requests for each model.
 #[derive(Debug, Default)]
 pub(super) struct Popularity {
-    /// Requests, each of which counts less with time, and when the last one came, in seconds: those
-    /// are negative before the server started.
+    /// Exponentially decaying count of requests, and the time of the last one in seconds, which is
+    /// negative before the server started.
     asked: BTreeMap<ModelId, (f64, f64)>,
 }
 
 impl Popularity {
-    /// A request for a model arrived.
+    /// Records a request for a model.
     pub(super) fn note(&mut self, now: Time, model: ModelId) {
         let now = now.0.as_secs_f64();
         let (count, at) = self.asked.entry(model).or_insert((0.0, now));
@@ -31,7 +31,7 @@ impl Popularity {
         self.asked.remove(&model);
     }
 
-    /// Requests per second.
+    /// Returns requests per second.
     pub(super) fn rate(&self, now: Time, model: ModelId) -> f64 {
         let Some((count, at)) = self.asked.get(&model) else { return 0.0 };
         let pause = now.0.as_secs_f64() - at;
@@ -39,13 +39,13 @@ impl Popularity {
         rate.min(PAUSE / pause.max(1e-9))
     }
 
-    /// Whether a model was asked for in the last hour.
+    /// Returns whether the model was requested in the last hour.
     pub(super) fn is_recent(&self, now: Time, model: ModelId) -> bool {
         let recent = |(_, at): &(f64, f64)| now.0.as_secs_f64() - at < AVERAGED;
         self.asked.get(&model).is_some_and(recent)
     }
 
-    /// What is worth keeping for the next run of the server.
+    /// Returns the values to keep for the next run of the server.
     pub(super) fn learned(&self, now: Time) -> Vec<(ModelId, u64, Duration)> {
         let ago = |at: f64| Duration::from_secs_f64((now.0.as_secs_f64() - at).clamp(0.0, 1e9));
         let learned = |(model, (count, at)): (&ModelId, &(f64, f64))| {
@@ -54,7 +54,7 @@ impl Popularity {
         self.asked.iter().map(learned).collect()
     }
 
-    /// What an earlier run learned of a model that was not asked for in this one.
+    /// Restores the values of an earlier run for a model without requests in this one.
     pub(super) fn recall(&mut self, now: Time, model: ModelId, (count, ago): (u64, Duration)) {
         let at = now.0.as_secs_f64() - ago.as_secs_f64();
         self.asked.entry(model).or_insert((count as f64 * 1e-3, at));

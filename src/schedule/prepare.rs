@@ -1,4 +1,4 @@
-//! Drops models that are served no more, and loads those that may be asked for.
+//! Unloads withdrawn models, and loads models that may be requested.
 
 use super::adapter::Adapter;
 use super::decision::Reason;
@@ -9,12 +9,12 @@ use super::world::World;
 use super::{bridge, eligible, estimates, loading, places};
 use std::time::Duration;
 
-/// Seconds without work, at most, before an adapter loads a model that nobody waits for.
+/// Maximum of seconds without work before an adapter loads a model without waiting requests.
 const LULL_MAX: f64 = 3600.0;
 
-/// Drops what is served no more, and gets adapters that were given nothing to do ready for what
-/// has been asked for: also where others will be done with what waits before a load would
-/// help, since more of it may come.
+/// Unloads withdrawn models, and prepares idle adapters for the models that have been requested:
+/// also where other adapters will finish the waiting requests before a load would help, because
+/// more may arrive.
 pub(super) fn prepare(world: &mut World, out: &mut Outbox, now: Time) {
     for id in world.best_first() {
         drop_withdrawn(world, out, now, id);
@@ -36,7 +36,7 @@ fn drop_withdrawn(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId)
     }
 }
 
-/// Gives memory back that other programs need now, if nobody misses what is in it.
+/// Releases memory that other programs need now, if its models would not be loaded again at once.
 fn give_back(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
     let Some(adapter) = world.adapters.get(&id).filter(|adapter| adapter.state().is_idle()) else {
         return;
@@ -54,7 +54,7 @@ fn give_back(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
 }
 
 fn load_ahead(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
-    // What waits goes first.
+    // Waiting requests come first.
     let waiting = world.queue.waiting().map(|(model, _)| model);
     let expected = world.adapters.get(&id).and_then(|adapter| adapter.economy.expected);
     let soon = waiting.chain(expected.map(|expected| expected.model));
@@ -65,14 +65,15 @@ fn load_ahead(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
     }
 }
 
-/// When an idle adapter loads a model that nobody needs it to have; never if it has it, or has
-/// no room. Not while batches come and go: they would have to wait for the steps of the load.
+/// Returns the time at which an idle adapter loads a model without waiting requests; `None` if it
+/// has the model or no memory for it. It does not load while batches alternate with short pauses,
+/// because they would have to wait for the steps of the load.
 fn ahead_at(world: &World, now: Time, id: AdapterId, model: ModelId) -> Option<Time> {
     let adapter = world.adapters.get(&id).filter(|adapter| adapter.state().is_idle())?;
-    // Who is on without load is on to be ready for anything.
+    // An adapter that is on without load should be ready for any model.
     let all = adapter.wish == Wish::On || world.settings.min > 0;
-    // Where others leave less than is allowed they may soon want more, and what is loaded for
-    // nobody would come and go.
+    // Other programs have already reduced the memory and may soon need more: a model without
+    // waiting requests would be loaded and unloaded repeatedly.
     let times = if adapter.budget() < adapter.profile.memory { 2 } else { 1 };
     let measures = eligible::is_to_be_measured(world, adapter, model);
     let expected = adapter.economy.expected.is_some_and(|expected| expected.model == model);
@@ -88,7 +89,7 @@ fn ahead_at(world: &World, now: Time, id: AdapterId, model: ModelId) -> Option<T
     wanted.then(|| since.map_or(Time::default(), |since| since + quiet))
 }
 
-/// When the next load ahead is due that is not due yet.
+/// Returns the time of the next load in advance that is not yet due.
 pub(super) fn next_ahead(world: &World, now: Time) -> Option<Time> {
     let lacks = |adapter: &Adapter| {
         adapter.state().is_idle() && adapter.replicas.len() < world.models.len()

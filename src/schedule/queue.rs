@@ -1,4 +1,4 @@
-//! Every request that is owed an answer, waiting or with workers.
+//! All requests that are not answered, waiting or with workers.
 //!
 //! All steps cost log n in the number of waiting requests.
 
@@ -22,16 +22,16 @@ pub(super) struct Request {
     pub(super) arrived: Time,
     /// The client's own deadline.
     pub(super) deadline: Option<Time>,
-    /// How often a batch with it was lost with its worker.
+    /// Number of times that a batch with it was lost with its worker.
     pub(super) retries: u32,
-    /// Rows that wait, as ranges (first, count), ascending.
+    /// Waiting rows, as ranges (first, count), ascending.
     waiting: Vec<(u32, u32)>,
-    /// Rows that are answered.
+    /// Number of rows that are answered.
     done: u32,
 }
 
 impl Request {
-    /// A request of which everything waits.
+    /// Creates a request with all rows waiting.
     pub(super) fn new(now: Time, order: Order, arrival: &Arrival) -> Request {
         let Arrival { model, shape, client, deadline, .. } = *arrival;
         let rows = arrival.rows.max(1);
@@ -56,12 +56,12 @@ impl Request {
         self.waiting.iter().map(|(_, rows)| rows).sum()
     }
 
-    /// Rows with workers.
+    /// Returns the number of rows with workers.
     fn flying_rows(&self) -> u32 {
         self.rows.saturating_sub(self.done).saturating_sub(self.waiting_rows())
     }
 
-    /// Takes up to `rows` waiting rows, the first ones, of one range.
+    /// Takes up to `rows` of the first waiting rows, from one range.
     fn take(&mut self, rows: u32) -> Option<(u32, u32)> {
         let range = self.waiting.first_mut()?;
         let taken = (range.0, range.1.min(rows));
@@ -79,7 +79,7 @@ impl Request {
     }
 }
 
-/// All requests that are owed an answer.
+/// All requests that are not answered.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     requests: HashMap<RequestId, Request>,
@@ -108,7 +108,7 @@ impl Queue {
         self.lists.set_max_rows(model, u64::from(max_rows));
     }
 
-    /// Requests that wait, or of which a part does.
+    /// Returns the number of requests with a waiting part.
     pub(super) fn len(&self) -> usize {
         self.lists.requests
     }
@@ -117,12 +117,12 @@ impl Queue {
         self.lists.rows
     }
 
-    /// Requests of which nothing waits.
+    /// Returns the number of requests without a waiting part.
     pub(super) fn flying(&self) -> usize {
         self.requests.len() - self.lists.requests
     }
 
-    /// Rows with workers that are owed.
+    /// Returns the number of rows with workers that still need an answer.
     pub(super) fn flying_rows(&self) -> u64 {
         self.flying_rows
     }
@@ -131,7 +131,7 @@ impl Queue {
         self.requests.get(&id)
     }
 
-    /// The request at one end of a lane.
+    /// Returns the request at one end of a lane.
     pub(super) fn request_at(&self, lane: Lane, end: End) -> Option<(RequestId, &Request)> {
         let id = self.at(lane, end)?;
         Some((id, self.get(id)?))
@@ -143,7 +143,7 @@ impl Queue {
         let model = self.lists.models.entry(request.lane.model).or_default();
         model.newest = model.newest.max(request.arrived);
         if model.rows == 0 {
-            // Who had nothing to do saves up no claim on the others.
+            // A model without waiting requests gains no claim on the others.
             model.served = model.served.max(least);
         }
         self.insert(id, request);
@@ -155,8 +155,8 @@ impl Queue {
         if least.is_finite() { least } else { 0.0 }
     }
 
-    /// Whom to turn away so that there is room for so many rows of this client, who may have to
-    /// stay outside: if nobody else holds more than this client would then.
+    /// Returns the requests to reject so that this number of rows of a client fits into the queue;
+    /// `None` if no other client holds more than this client would then.
     pub(super) fn make_room(&self, client: ClientId, rows: u32) -> Option<Vec<RequestId>> {
         let new = u64::from(rows);
         let (mut requests, mut rows) = (self.len(), self.rows());
@@ -166,7 +166,7 @@ impl Queue {
         let mut out = Vec::new();
         while !limits.have_room(requests, rows, new) {
             let (id, waiting) = surplus.next()?;
-            // What has begun to run is not lost.
+            // Requests that have begun to run are not rejected.
             if is_whole(id, waiting) {
                 (requests, rows) = (requests - 1, rows - waiting);
                 out.push(id);
@@ -175,8 +175,8 @@ impl Queue {
         Some(out)
     }
 
-    /// Rows of this client that wait for the model and go before this place; counted until they are
-    /// more than `most`.
+    /// Returns the rows of this client that wait for the model and precede this place; counting
+    /// stops above `most`.
     pub(super) fn rows_before(
         &self,
         model: ModelId,
@@ -195,12 +195,12 @@ impl Queue {
         before
     }
 
-    /// Other clients that wait for this model.
+    /// Returns the number of other clients that wait for this model.
     pub(super) fn clients_beside(&self, model: ModelId, client: ClientId) -> u64 {
         self.lists.models.get(&model).map_or(0, |queue| queue.turns.beside(client))
     }
 
-    /// Forgets a request, wherever it is; rows with workers run to their end, unanswered.
+    /// Removes a request, wherever it is; its rows with workers run to their end, unanswered.
     pub(super) fn forget(&mut self, id: RequestId) -> Option<Request> {
         let request = self.extract(id)?;
         if let Some(deadline) = request.deadline {
@@ -209,7 +209,7 @@ impl Queue {
         Some(request)
     }
 
-    /// Takes a request out of all counts.
+    /// Removes a request from all counts.
     fn extract(&mut self, id: RequestId) -> Option<Request> {
         let request = self.requests.remove(&id)?;
         self.flying_rows -= u64::from(request.flying_rows());
@@ -218,7 +218,7 @@ impl Queue {
         Some(request)
     }
 
-    /// Puts a request into all counts.
+    /// Adds a request to all counts.
     fn insert(&mut self, id: RequestId, request: Request) {
         self.flying_rows += u64::from(request.flying_rows());
         let rows = u64::from(request.waiting_rows());
@@ -226,7 +226,7 @@ impl Queue {
         self.requests.insert(id, request);
     }
 
-    /// Changes a request and keeps all counts true.
+    /// Changes a request and updates all counts.
     fn change<T>(&mut self, id: RequestId, change: impl FnOnce(&mut Request) -> T) -> Option<T> {
         let request = self.requests.get_mut(&id)?;
         let (entry, rows) = (request.entry(), u64::from(request.waiting_rows()));
@@ -243,8 +243,8 @@ impl Queue {
         Some(changed)
     }
 
-    /// Takes rows from one end of a lane: whole requests as long as they fit into `rows`; the
-    /// first one is cut if it does not, and so is one that no batch of `max_rows` holds whole.
+    /// Takes rows from one end of a lane: whole requests as long as they fit into `rows`. The first
+    /// one is split if it does not fit, and so is one that is larger than a batch of `max_rows`.
     pub(super) fn take(&mut self, lane: Lane, rows: u32, max_rows: u32, end: End) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::new();
         let mut room = rows.min(max_rows);
@@ -267,22 +267,22 @@ impl Queue {
         parts
     }
 
-    /// The requests of a lane that wait, about as they will be served: when they are due, and their
-    /// rows.
+    /// Returns the waiting requests of a lane, approximately in the order of service: their due
+    /// times and rows.
     pub(super) fn dues(&self, lane: Lane) -> impl Iterator<Item = (Time, u32)> {
         let requests = self.lists.lanes.get(&lane).into_iter().flat_map(|lane| lane.in_turn());
         requests.map(|(order, id)| (order.due, self.get(id).map_or(0, Request::waiting_rows)))
     }
 
-    /// The id of the request at one end of a lane.
+    /// Returns the id of the request at one end of a lane.
     pub(super) fn at(&self, lane: Lane, end: End) -> Option<RequestId> {
         self.lists.at(lane, end)
     }
 
-    /// A part comes back to run again; `change` may say under what conditions.
+    /// Returns a part to the queue to run again; `change` may adapt the request.
     pub(super) fn put_back(&mut self, part: Part, change: impl FnOnce(&mut Request)) {
         let Some(request) = self.requests.get(&part.request) else { return };
-        // It was not served after all.
+        // The part was not served, so its cost is returned.
         let (lane, cost) = (request.lane, cost(request.lane.shape, part.rows));
         let back = |turn: Turn| turn.saturating_sub(cost);
         self.lists.charge(lane.model, request.client, back);
@@ -292,7 +292,7 @@ impl Queue {
         });
     }
 
-    /// A part is answered. Tells whether the request is now answered whole, and forgets it then.
+    /// Records the answer of a part. Returns and removes the request if that completes it.
     pub(super) fn done(&mut self, part: Part) -> Option<Request> {
         let whole = self.change(part.request, |request| {
             request.done += part.rows;
@@ -301,8 +301,8 @@ impl Queue {
         whole.filter(|whole| *whole).and_then(|_| self.forget(part.request))
     }
 
-    /// The lane of this model to serve first: those that need not wait for company since they
-    /// came, others after `delay`.
+    /// Returns the lane of this model to serve first: requests without a batching delay from their
+    /// arrival, others after `delay`.
     pub(super) fn first(&self, model: ModelId, delay: Duration, now: Time) -> Option<First> {
         let queue = self.lists.models.get(&model)?;
         let prompt = queue.prompt.first().and_then(|head| self.ripe(head, Duration::ZERO));
@@ -313,7 +313,7 @@ impl Queue {
         }
     }
 
-    /// The lane of this model to serve last, if it need not wait for company.
+    /// Returns the lane of this model to serve last, if its batching delay is over.
     pub(super) fn last(&self, model: ModelId, delay: Duration, now: Time) -> Option<First> {
         let queue = self.lists.models.get(&model)?;
         let heads = if delay.is_zero() { &queue.heads } else { &queue.prompt };
@@ -326,7 +326,7 @@ impl Queue {
         Some(First { place: *place, lane: *lane, ripe })
     }
 
-    /// Models with waiting requests and how many of their rows wait.
+    /// Returns the models with waiting requests and the number of their waiting rows.
     pub(super) fn waiting(&self) -> impl Iterator<Item = (ModelId, u64)> {
         self.lists
             .models
@@ -339,12 +339,12 @@ impl Queue {
         self.lists.models.get(&model).map_or(0, |queue| queue.rows)
     }
 
-    /// When the last request of this model arrived.
+    /// Returns the arrival time of the newest request of this model.
     pub(super) fn newest(&self, model: ModelId) -> Time {
         self.lists.models.get(&model).map_or(Time::default(), |queue| queue.newest)
     }
 
-    /// Adapter time that this model was served, to be compared with that of others.
+    /// Returns the adapter time that this model has used, for comparison with other models.
     pub(super) fn served(&self, model: ModelId) -> f64 {
         self.lists.models.get(&model).map_or(0.0, |queue| queue.served)
     }
@@ -355,32 +355,32 @@ impl Queue {
         }
     }
 
-    /// Everyone whom something waits of.
+    /// Returns all requests with a waiting part.
     pub(super) fn ids(&self) -> Vec<RequestId> {
         self.lists.lanes.values().flat_map(|lane| lane.ids()).collect()
     }
 
-    /// Every request that is owed an answer, in the order of arrival.
+    /// Returns all requests that are not answered, in the order of arrival.
     pub(super) fn all_ids(&self) -> Vec<RequestId> {
         let mut ids: Vec<_> = self.requests.keys().copied().collect();
         ids.sort_unstable();
         ids
     }
 
-    /// The waiting requests of one model.
+    /// Returns the waiting requests of one model.
     pub(super) fn ids_of(&self, model: ModelId) -> Vec<RequestId> {
         let lanes = self.lists.lanes.iter().filter(|(lane, _)| lane.model == model);
         lanes.flat_map(|(_, lane)| lane.ids()).collect()
     }
 
-    /// Forgets a model that nobody waits for.
+    /// Removes a model without waiting requests.
     pub(super) fn remove_model(&mut self, model: ModelId) {
         if self.rows_of(model) == 0 {
             self.lists.models.remove(&model);
         }
     }
 
-    /// The client's deadline that comes first.
+    /// Returns the earliest deadline of a client.
     pub(super) fn next_deadline(&self) -> Option<(Time, RequestId)> {
         self.deadlines.first().copied()
     }

@@ -4,19 +4,20 @@ use super::ids::{ClientId, ModelId};
 use super::service::Line;
 use std::time::Duration;
 
-/// What is worth keeping of an adapter between two runs of the server.
+/// Learned values of an adapter that are kept between two runs of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recollection {
-    /// From spawning the worker to an open and checked device.
+    /// Time from spawning the worker to an open and checked device.
     pub cold_start: Option<Duration>,
     pub replicas: Vec<(ModelId, ReplicaMemory)>,
     /// Requests that a start makes late, on average, in thousandths.
     pub late_permille: Option<u32>,
-    /// The last spells without work, and for each how long waiting cost as much as a start.
+    /// The last idle periods, each with the time for which waiting cost as much as a start.
     pub spells: Vec<(Duration, Duration)>,
-    /// How long ago a dearer adapter had to help it, and for how long that counts.
+    /// Time since an adapter with more energy per row had to help it, and the time for which that
+    /// counts.
     pub helped: Option<(Duration, Duration)>,
-    /// In how long the starts of the last hour will be an hour ago.
+    /// Time until each of the last hour's starts will be an hour ago.
     pub starts: Vec<Duration>,
 }
 
@@ -24,16 +25,16 @@ pub struct Recollection {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Took {
     pub time: Duration,
-    /// Whether it was estimated from a load that tuned kernels; the first other one replaces it.
+    /// Estimated from a load that tuned kernels; the first other one replaces it.
     pub estimated: bool,
 }
 
-/// What is worth keeping of one model on one adapter.
+/// Learned values of one model on one adapter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ReplicaMemory {
     /// Time to load and warm up.
     pub load: Option<Took>,
-    /// The same where kernels had to be tuned first.
+    /// Time to load and warm up with tuning of kernels.
     pub first_load: Option<Duration>,
     /// Bytes on the device.
     pub bytes: Option<u64>,
@@ -41,33 +42,34 @@ pub struct ReplicaMemory {
     pub lines: Vec<(u8, Line)>,
 }
 
-/// What the policy learned of requests and clients. Times are counted back from when it was read.
+/// Learned values of requests and clients. Times are counted back from the time at which they were
+/// read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LearnedPolicy {
-    /// What late requests taught, in millionths: the logarithm of the price of one, and the share
-    /// of requests that were late although nothing was starting.
+    /// Values learned from late requests, in millionths: the logarithm of the price of one, and the
+    /// share of requests that were late although no adapter was starting.
     pub misses: Option<(i64, u64)>,
-    /// By model: requests, each of which counts less with time, in thousandths, and how long ago the
-    /// last one came.
+    /// By model: exponentially decaying count of requests, in thousandths, and the time since the
+    /// last one.
     pub models: Vec<(ModelId, u64, Duration)>,
     pub clients: Vec<LearnedClient>,
 }
 
-/// When a client comes.
+/// Rhythm of a client's requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LearnedClient {
-    /// `None` stands for all together.
+    /// The client; `None` stands for all together.
     pub client: Option<ClientId>,
-    /// The model that it asked for last.
+    /// The model that it requested last.
     pub model: ModelId,
-    /// How long ago its last spell of work began and ended.
+    /// Time since its last busy period began and ended.
     pub began: Option<Duration>,
     pub worked: Duration,
-    /// From the end of work to the next spell, from spell to spell, and the longest pauses within
-    /// spells; newest last.
+    /// Times from the end of work to the next busy period, from beginning to beginning, and the
+    /// longest pauses within busy periods; newest last.
     pub pauses: Vec<Duration>,
     pub periods: Vec<Duration>,
     pub lulls: Vec<Duration>,
-    /// Late requests of a spell for which no adapter is ready, in thousandths.
+    /// Late requests of a busy period without a ready adapter, in thousandths.
     pub late_permille: u32,
 }

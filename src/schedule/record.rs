@@ -1,4 +1,4 @@
-//! Takes in events: each is recorded by the file that owns what it changes.
+//! Records events: each is handled by the module that owns the state that it changes.
 
 use super::event::Event;
 use super::ids::Time;
@@ -6,7 +6,7 @@ use super::outbox::Outbox;
 use super::world::World;
 use super::{admission, announced, batches, learned, lifecycle, requests, scale};
 
-/// Takes in one event.
+/// Records one event.
 pub(super) fn record(world: &mut World, out: &mut Outbox, now: Time, event: Event) {
     match event {
         Event::Discovered { adapters } => lifecycle::discovered(world, adapters),

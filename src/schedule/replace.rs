@@ -1,10 +1,11 @@
-//! A cheaper adapter takes over what a dear one serves.
+//! Replacement of an active adapter by one that needs less energy.
 //!
-//! Once a burst has turned a dear adapter on, it could serve every small thing that follows, and
-//! never idle long enough to go. So for each adapter that is off it is noted what the rows that
-//! others served would have saved on it, idling included: its *regret*. When that is as much as
-//! turning it on costs, it is turned on: ski rental again, so that switching never wastes more than
-//! it has already been worth. Rows then go to it first, and the dear one falls idle.
+//! After a burst has turned on an adapter with high power, it could serve all small requests that
+//! follow and never be idle long enough to turn off. So for each adapter that is off, the energy is
+//! estimated that it would have saved on the rows that others served, idling included. When this is
+//! as much as turning it on costs, it is turned on: ski rental again, so that switching never
+//! wastes more than it has already been worth. Rows then go to it first, and the other adapter
+//! becomes idle.
 
 use super::decision::Reason;
 use super::forecast::Slot;
@@ -15,16 +16,16 @@ use super::regret::Regret;
 use super::world::World;
 use super::{eligible, lifecycle, light, slots, start_price, target};
 
-/// Share of what an adapter can serve that it is trusted with.
+/// Share of its capacity that an adapter is assumed to serve.
 const CARRIED: f64 = 0.7;
-/// So many seconds tell how much comes.
+/// Seconds of observation from which on the load is known.
 const OBSERVED: f64 = 1.0;
-/// What was longer ago, in seconds, says nothing of now.
+/// Seconds after which older batches no longer describe the present load.
 const RECENT: f64 = 10.0;
 /// The same where starts make requests late, so that adapters stay on for long.
 const RECENT_LATE: f64 = 120.0;
 
-/// Another adapter serves these rows now: notes what those that are off would have saved.
+/// Records the energy that adapters which are off would have saved on rows served by another.
 pub(super) fn regret(
     world: &mut World,
     now: Time,
@@ -45,7 +46,7 @@ pub(super) fn regret(
     }
 }
 
-/// Turns on what would by now have saved what it costs.
+/// Turns on an adapter that would by now have saved the cost of its start.
 pub(super) fn replace(world: &mut World, out: &mut Outbox, now: Time) {
     if world.closing.is_some() {
         return;
@@ -100,7 +101,7 @@ fn regret_of(
     }
     let own = Slot { free: 0.0, ..slots::slot(world, now, id, adapter, model, size) };
     let slo = target::aim(world, model).as_secs_f64();
-    // Rows would not go to it if it were on.
+    // Even if it were on, rows would not go to it.
     let late = light::starts_late(world, model);
     if light::cost_rank(world, now, &own, late) >= light::cost_rank(world, now, slot, late)
         || own.batch(1) * own.caution > slo
@@ -121,7 +122,7 @@ fn regret_of(
     regret.joules += work(slot, dear.active_mw.saturating_sub(dear.idle_mw))
         - work(&own, power.active_mw.saturating_sub(power.idle_mw))
         + idling * 1e-3 * passed;
-    // The first rows open the time over which the others are counted.
+    // The first rows open the interval over which the others are counted.
     if regret.until > regret.since || passed > 0.0 {
         regret.rows += f64::from(rows);
     }

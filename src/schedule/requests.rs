@@ -1,4 +1,4 @@
-//! What happens to admitted requests: taken apart, run again, turned away.
+//! Operations on admitted requests: bisection, retry, rejection.
 
 use super::action::Reject;
 use super::batch::{Batch, Part};
@@ -9,11 +9,11 @@ use super::queue::Request;
 use super::settings::ModelProfile;
 use super::world::World;
 
-/// One request of the batch made it fail: it is taken apart into halves that run apart, so
-/// that the poisonous one is found and cannot fail its neighbours. Who fails alone is told so.
+/// Splits a batch that failed because of one request into halves that run separately, so that the
+/// faulty request is found and cannot make the others fail. A request that fails alone is rejected.
 pub(super) fn bisect(world: &mut World, out: &mut Outbox, batch: Batch) {
     let mut requests: Vec<RequestId> = batch.parts.iter().map(|part| part.request).collect();
-    // Parts of one need not stand side by side.
+    // The parts of one request are not necessarily adjacent.
     requests.sort_unstable();
     requests.dedup();
     requests.retain(|id| world.queue.get(*id).is_some());
@@ -32,7 +32,7 @@ pub(super) fn bisect(world: &mut World, out: &mut Outbox, batch: Batch) {
     }
 }
 
-/// Puts the parts of a lost batch back to their places, or gives up on their requests.
+/// Returns the parts of a lost batch to their places, or rejects their requests.
 pub(super) fn retry(world: &mut World, out: &mut Outbox, batch: &Batch, fault: Fault) {
     for part in &batch.parts {
         retry_part(world, out, *part, fault);
@@ -41,7 +41,7 @@ pub(super) fn retry(world: &mut World, out: &mut Outbox, batch: &Batch, fault: F
 
 fn retry_part(world: &mut World, out: &mut Outbox, part: Part, fault: Fault) {
     let Some(request) = world.queue.get(part.request) else { return };
-    // Halving the batches ends by itself, and is no fault of the request.
+    // Halving the batches ends by itself, and does not indicate a fault of the request.
     let retries = request.retries + u32::from(fault != Fault::Memory);
     if retries > world.settings.retries_max {
         world.queue.forget(part.request);
@@ -50,14 +50,14 @@ fn retry_part(world: &mut World, out: &mut Outbox, part: Part, fault: Fault) {
     let group = world.numbers.next_group();
     put_back(world, out, part, |request| {
         request.retries = retries;
-        // It may be the one that brings workers down: its neighbours must not pay for it.
+        // It may be the request that makes workers fail: others must not be lost with it.
         if retries >= 2 {
             request.lane.group = group;
         }
     });
 }
 
-/// A part waits again, if its model is still served.
+/// Returns a part to the queue if its model is still served; rejects the request otherwise.
 fn put_back(world: &mut World, out: &mut Outbox, part: Part, change: impl FnOnce(&mut Request)) {
     let model = world.queue.get(part.request).map(|request| request.lane.model);
     if model.is_some_and(|model| !world.models.contains_key(&model)) {
@@ -67,13 +67,13 @@ fn put_back(world: &mut World, out: &mut Outbox, part: Part, change: impl FnOnce
     world.queue.put_back(part, change);
 }
 
-/// The model is served from now on, or its limits changed.
+/// Adds a model, or changes its limits.
 pub(super) fn serve(world: &mut World, model: ModelId, profile: ModelProfile) {
     world.models.insert(model, profile);
     world.queue.set_max_rows(model, profile.max_rows);
 }
 
-/// The model is served no more.
+/// Withdraws a model.
 pub(super) fn withdraw(world: &mut World, out: &mut Outbox, model: ModelId) {
     world.models.remove(&model);
     reject_all(world, out, world.queue.ids_of(model), Reject::ModelGone);
@@ -86,7 +86,7 @@ pub(super) fn withdraw(world: &mut World, out: &mut Outbox, model: ModelId) {
     }
 }
 
-/// Turns away those whose own deadline has passed, wherever they are.
+/// Rejects requests after their own deadline, waiting or running.
 pub(super) fn reject_late(world: &mut World, out: &mut Outbox, now: Time) {
     while let Some((deadline, id)) = world.queue.next_deadline()
         && deadline <= now

@@ -1,89 +1,90 @@
-//! When the next request of a client is to be expected, learned from the gaps between its spells of
-//! work.
+//! Forecast of a client's next request, learned from the gaps between its busy periods.
 //!
-//! A spell begins with a request after a pause of [`QUIET`]. The last gaps are kept from the end of
-//! work to the next spell, and from the start of one spell to the start of the next. A forecast is
-//! a window in which most gaps ended, and which is narrow beside them: of all such windows between
-//! two of the gaps the one of the least expected cost, if that is well below the cost of waiting.
+//! A busy period begins with a request after a pause of [`QUIET`]. The last gaps are kept, from the
+//! end of work to the next busy period and from the start of one to the start of the next. A
+//! forecast is a window in which most gaps ended and which is narrow relative to them: of all such
+//! windows between two of the gaps the one with the least expected cost, if it is well below the
+//! cost of waiting.
 
 use super::ids::{ModelId, Time};
 use super::recollection::LearnedClient;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// A pause of this length ends a spell.
+/// A pause of this length ends a busy period.
 pub(super) const QUIET: Duration = Duration::from_secs(15);
-/// A spell is taken for over after a pause of so many times the longest one within the last spells,
-/// and so many seconds.
+/// A busy period is considered over after a pause of this multiple of the longest one within the
+/// last busy periods, plus `LULL_MIN` seconds.
 const LULL_CAUTION: f64 = 1.5;
 const LULL_MIN: f64 = 1.0;
-/// Gaps that count.
+/// Number of gaps that are kept.
 const REMEMBERED: usize = 32;
-/// With fewer nothing is expected.
+/// Number of gaps from which on a forecast is made.
 const ENOUGH: usize = 6;
 /// Share of the gaps that a window has to cover.
 const COVERED: f64 = 0.75;
-/// Width of a window, as a share of its begin, at most.
+/// Maximum width of a window, as a share of its beginning.
 const WIDTH_MAX: f64 = 0.5;
-/// A window is widened on both sides by so many seconds, and by this share of the gap.
+/// A window is widened on both sides by these seconds, and by `MARGIN_SHARE` of the gap.
 const MARGIN: f64 = 0.5;
 const MARGIN_SHARE: f64 = 0.01;
-/// Nothing is turned off for a shorter time than this, in seconds: that would cycle drivers for
-/// little.
+/// Minimum of seconds for which an adapter is turned off because of a forecast: less would cycle
+/// the driver for a small saving.
 pub(super) const SHORTEST: f64 = 60.0;
 /// A forecast is used if it costs at most this share of waiting.
 const WORTH: f64 = 0.8;
-/// Share of a gap in which the server may have been down: else somebody may have come unseen.
+/// Share of a gap for which the server may have been down: with more, a request may have been
+/// missed.
 const UNSEEN_MAX: f64 = 0.1;
-/// Weight of the last spell in the average of requests that a cold start makes late.
+/// Weight of the last busy period in the average of requests that a cold start makes late.
 const LATE_GAIN: f64 = 0.2;
 
-/// What an adapter costs while it is not needed.
+/// Costs of an adapter while it is not needed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Costs {
-    /// Watts idle.
+    /// Watts while idle.
     pub(super) idle: f64,
     /// Joules of a start.
     pub(super) start: f64,
-    /// Joules that a spell costs which begins with the adapter off, beside the start.
+    /// Joules of a busy period that begins with the adapter off, in addition to the start.
     pub(super) miss: f64,
-    /// Seconds that the adapter waits for work if nothing is expected.
+    /// Seconds that the adapter waits for work without a forecast.
     pub(super) wait: f64,
 }
 
-/// From when until when the next spell is expected to begin.
+/// Interval in which the next busy period is expected to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Window {
     pub(super) from: Time,
     pub(super) until: Time,
 }
 
-/// The spells of work of one client.
+/// The busy periods of one client.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rhythm {
-    /// When the present or last spell began, and when the last work of it ended: seconds, which are
+    /// Beginning of the present or last busy period and end of its last work, in seconds, which are
     /// negative before the server started.
     began: Option<f64>,
     worked: f64,
-    /// Seconds since then in which the server was down: who came meanwhile was not seen.
+    /// Seconds since then in which the server was down and recorded no requests.
     down: f64,
-    /// Seconds from the end of work to the next spell, and from spell to spell.
+    /// Seconds from the end of work to the next busy period, and from beginning to beginning.
     pauses: VecDeque<f64>,
     periods: VecDeque<f64>,
-    /// The longest pauses within the last spells, and within the present one, in seconds.
+    /// The longest pauses within the last busy periods, and within the present one, in seconds.
     lulls: VecDeque<f64>,
     lull: f64,
-    /// Late requests of the present spell; `None` if an adapter was ready for it.
+    /// Late requests of the present busy period; `None` if an adapter was ready for it.
     late: Option<u32>,
-    /// Late requests of a spell that begins with no adapter ready, on average.
+    /// Mean of the late requests of a busy period that begins without a ready adapter.
     misses: f64,
-    /// Whether the pause after the present spell was looked at.
+    /// The pause after the present busy period has been evaluated.
     pub(super) looked: bool,
 }
 
 impl Rhythm {
-    /// A request arrived; `ready` if an adapter had been started ahead for it. Tells whether it
-    /// begins a spell.
+    /// Records a request; `ready` if an adapter had been started ahead for it. Returns whether it
+    /// begins a busy period.
     pub(super) fn arrived(&mut self, now: Time, ready: bool) -> bool {
         let (now, pause) = (seconds(now), seconds(now) - self.worked);
         let begins = self.began.is_none() || pause >= QUIET.as_secs_f64();
@@ -104,7 +105,7 @@ impl Rhythm {
         begins
     }
 
-    /// A request was answered, late because of a start or not.
+    /// Records an answer, late because of a start or not.
     pub(super) fn answered(&mut self, now: Time, late: bool) {
         self.worked = seconds(now);
         if let Some(count) = &mut self.late {
@@ -119,37 +120,38 @@ impl Rhythm {
         }
     }
 
-    /// When the pause is long enough to look ahead, if there is something to learn from.
+    /// Returns the time at which the pause is long enough for a forecast, if there are enough gaps.
     pub(super) fn look_at(&self) -> Option<Time> {
         let enough = self.began.is_some() && self.pauses.len() >= ENOUGH;
         (enough && !self.looked).then(|| time(self.worked + self.quiet()))
     }
 
-    /// When the present spell will be over if nothing comes, known or not how long it pauses.
+    /// Returns the time at which the present busy period is over without further requests, by its
+    /// pauses or, with too few gaps, by `QUIET`.
     pub(super) fn paused_at(&self) -> Option<Time> {
         let enough = self.pauses.len() >= ENOUGH;
         let quiet = if enough { self.quiet() } else { QUIET.as_secs_f64() };
         self.began.map(|_| time(self.worked + quiet))
     }
 
-    /// Seconds without work after which a spell is over, as those before it were: longer than they
-    /// paused.
+    /// Returns the seconds without work after which a busy period is over, judged by the pauses
+    /// within earlier ones.
     fn quiet(&self) -> f64 {
         let lull = self.lulls.iter().copied().fold(self.lull, f64::max);
         (lull * LULL_CAUTION + LULL_MIN).min(QUIET.as_secs_f64())
     }
 
-    /// When work of this client was last seen, in seconds.
+    /// Returns the time at which work of this client was last recorded, in seconds.
     pub(super) fn worked(&self) -> f64 {
         self.worked
     }
 
-    /// Whether work of this client was seen within the last so many seconds.
+    /// Returns whether work of this client was recorded within this time.
     pub(super) fn was_seen(&self, now: Time, within: Duration) -> bool {
         seconds(now) - self.worked < within.as_secs_f64()
     }
 
-    /// Late requests of a spell for which no adapter is ready.
+    /// Returns the late requests of a busy period without a ready adapter.
     pub(super) fn misses(&self) -> f64 {
         let late = self
             .late
@@ -157,7 +159,8 @@ impl Rhythm {
         late.max(0.0)
     }
 
-    /// When the next spell is expected, if it costs clearly less to be ready just then.
+    /// Returns the interval in which the next busy period is expected, if being ready just then
+    /// costs clearly less than waiting.
     pub(super) fn forecast(&self, costs: Costs) -> Option<Window> {
         if self.pauses.len() < ENOUGH {
             return None;
@@ -186,7 +189,7 @@ impl Rhythm {
         (cost < WORTH * waiting).then(|| Window { from: at(from), until: at(until) })
     }
 
-    /// What is worth keeping for the next run of the server.
+    /// Returns the values to keep for the next run of the server.
     pub(super) fn learned(&self, now: Time) -> LearnedClient {
         let ago = |at: f64| duration(seconds(now) - at);
         let all = |gaps: &VecDeque<f64>| gaps.iter().copied().map(duration).collect();
@@ -202,7 +205,7 @@ impl Rhythm {
         }
     }
 
-    /// What an earlier run learned; the server was down since it was written.
+    /// Restores the values of an earlier run; the server was down since they were written.
     pub(super) fn of(now: Time, learned: &LearnedClient, down: Duration) -> Rhythm {
         let at = |ago: Duration| seconds(now) - ago.saturating_add(down).as_secs_f64();
         let all = |gaps: &[Duration]| {
@@ -241,14 +244,14 @@ fn keep(gaps: &mut VecDeque<f64>, gap: f64) {
     gaps.push_back(gap);
 }
 
-/// The mean cost of the gaps, with one more that no window met.
+/// Returns the mean cost of the gaps, with one more that is outside the window.
 fn mean(gaps: &VecDeque<f64>, costs: Costs, cost: impl Fn(f64) -> f64) -> f64 {
     let unseen = costs.start + costs.miss;
     (gaps.iter().map(|gap| cost(*gap)).sum::<f64>() + unseen) / (gaps.len() + 1) as f64
 }
 
-/// The window of the least expected cost: its cost in joules, begin and end in seconds after the
-/// anchor, which is so many seconds before the end of work.
+/// Returns the window with the least expected cost: its cost in joules, beginning and end in
+/// seconds after the anchor, which lies `worked` seconds before the end of work.
 fn best(
     gaps: &VecDeque<f64>,
     costs: Costs,
@@ -308,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_regular_client_is_expected_and_a_random_one_is_not() {
-        assert_eq!(expected(&learned([600.0; 5]), COSTS), None, "too few to tell");
+        assert_eq!(expected(&learned([600.0; 5]), COSTS), None, "too few gaps");
         assert_eq!(expected(&learned([600.0; 6]), COSTS), Some((593, 606)));
         let jitter = (0..32).map(|n| 600.0 + 20.0 * f64::from(n % 5 - 2));
         assert_eq!(expected(&learned(jitter), COSTS), Some((553, 646)));
@@ -320,7 +323,7 @@ mod tests {
     fn what_costs_nothing_to_miss_is_not_expected() {
         let rhythm = learned([600.0; 8]);
         assert_eq!(expected(&rhythm, Costs { miss: 0.0, wait: 3.0, ..COSTS }), None);
-        // Nor is anything turned off for what comes soon.
+        // An adapter is not turned off before a request that is expected soon.
         assert_eq!(expected(&learned([40.0; 8]), COSTS), None);
     }
 

@@ -1,5 +1,5 @@
-//! Which adapter serves waiting requests: the one that is done with them soonest, or, under the goals
-//! `balanced` and `energy`, the one that `plan.rs` names.
+//! Choice of the adapter that serves waiting requests: the one that finishes them earliest or,
+//! under the goals `balanced` and `energy`, the one that `plan.rs` names.
 
 use super::forecast::{Slot, level, rows_by};
 use super::ids::{AdapterId, ModelId, Time};
@@ -11,14 +11,14 @@ use super::{plan, slots, step};
 use std::cmp::Ordering;
 use std::time::Duration;
 
-/// Times the soonest that is nearly as soon.
+/// Factor on the earliest time up to which a time counts as nearly as early.
 const NEARLY: f64 = 1.5;
 
-/// What to do with the first requests of a lane, and which adapters are found to need help.
+/// Returns the next step for the first requests of a lane, and the adapters that need help.
 pub(super) fn route(world: &World, now: Time, first: First) -> (Step, Vec<AdapterId>) {
     let Lane { model, shape, .. } = first.lane;
     let mut slots = slots::slots(world, now, model, shape.size);
-    // Nobody who is ready is held back for one that would have to make room first.
+    // A ready adapter does not wait for one that would have to unload another model first.
     if slots.iter().any(|slot| slot.idle && slot.loaded) {
         slots.retain(|slot| slot.idle || !slot.displaces);
     }
@@ -26,7 +26,7 @@ pub(super) fn route(world: &World, now: Time, first: First) -> (Step, Vec<Adapte
     planned.unwrap_or_else(|| (soonest(world, now, first, &slots), Vec::new()))
 }
 
-/// The step that serves all that waits soonest.
+/// Returns the step that serves all waiting rows earliest.
 fn soonest(world: &World, now: Time, first: First, slots: &[Slot]) -> Step {
     let Lane { model, shape, .. } = first.lane;
     let Some(best) = best_idle(slots) else {
@@ -34,7 +34,7 @@ fn soonest(world: &World, now: Time, first: First, slots: &[Slot]) -> Step {
     };
     let rows = slots::rows_ahead(world, best, model, shape.size);
     let (share, level) = share(slots, &best, rows);
-    // Nor is a model loaded twice for rows that the first load serves nearly as soon.
+    // A model is not loaded twice for rows that the first load serves nearly as early.
     let comes =
         |slot: &Slot| !slot.idle && !slot.loaded && slot.finish(rows) <= best.finish(1) * NEARLY;
     if share == 0 || (!best.loaded && slots.iter().any(comes)) {
@@ -47,15 +47,15 @@ fn soonest(world: &World, now: Time, first: First, slots: &[Slot]) -> Step {
     step::from_lane(world, now, (lane, end), slots, best, (share, level))
 }
 
-/// How long the first request of a batch may wait for company.
+/// Returns the batching delay of the first request of a batch.
 pub(super) fn delay(world: &World, model: ModelId) -> Duration {
-    // On the way down nobody waits for company any more.
+    // During shutdown the batching delay is zero.
     let open = world.models.get(&model).filter(|_| world.closing.is_none());
     open.map_or(Duration::ZERO, |model| model.delay)
 }
 
-/// Which requests this adapter takes: the first ones, or, if a busy one will be done with the
-/// first ones sooner, the last ones, which would wait longest for it.
+/// Returns the requests that this adapter takes: the first ones or, if a busy one will finish those
+/// earlier, the last ones, which would wait longest for that one.
 fn lane_for(
     world: &World,
     now: Time,
@@ -73,8 +73,8 @@ fn lane_for(
     }
 }
 
-/// The idle slot that serves a row soonest; of those that are nearly as soon, the one where what has
-/// to make room is missed least.
+/// Returns the idle slot that serves a row earliest; of nearly equal ones, the one with the least
+/// loss by unloading other models.
 fn best_idle(slots: &[Slot]) -> Option<Slot> {
     let idle = || slots.iter().filter(|slot| slot.idle);
     let soonest = idle().map(|slot| slot.finish(1)).fold(f64::INFINITY, f64::min);
@@ -83,8 +83,8 @@ fn best_idle(slots: &[Slot]) -> Option<Slot> {
     near.min_by(|a, b| by(a).partial_cmp(&by(b)).unwrap_or(Ordering::Equal)).copied()
 }
 
-/// How many rows the best idle slot should take now so that all rows are served soonest, and
-/// when they are: nothing if others are done with all of them before it could be with one.
+/// Returns the rows that the best idle slot should take now so that all rows are served earliest,
+/// and the time at which they are; no rows if others finish all of them before it could finish one.
 fn share(slots: &[Slot], best: &Slot, rows: u64) -> (u32, f64) {
     let full = u32::try_from(rows).unwrap_or(u32::MAX).min(best.max_rows);
     let done = best.finish(u64::from(full));
@@ -93,6 +93,6 @@ fn share(slots: &[Slot], best: &Slot, rows: u64) -> (u32, f64) {
         return (full, done);
     }
     let level = level(slots, rows);
-    // What one batch can have done by then: a larger one would be padded to a larger bucket.
+    // The rows that one batch can finish by then: a larger one would be padded to a larger bucket.
     (full.min(best.rows_within(level - best.free)), level)
 }

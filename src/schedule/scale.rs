@@ -1,4 +1,4 @@
-//! Turns adapters on and off: what the policies share, and the policy `concurrency`.
+//! Turns adapters on and off: the common part of the policies, and the policy `concurrency`.
 
 use super::action::Reject;
 use super::adapter::Adapter;
@@ -12,7 +12,7 @@ use super::world::World;
 use super::{cost, eligible, lifecycle, requests, trust, wait};
 use std::time::Duration;
 
-/// Resumes or starts adapters until as many are on as the load wants.
+/// Resumes or starts adapters until as many are on as the load needs.
 pub(super) fn grow(world: &mut World, out: &mut Outbox, now: Time) {
     match world.settings.policy {
         Policy::Concurrency { target, .. } => grow_to_load(world, out, now, target),
@@ -39,7 +39,7 @@ fn grow_to_load(world: &mut World, out: &mut Outbox, now: Time, target: u64) {
     turn_on_best(world, out, now, wanted.saturating_sub(on), reason);
 }
 
-/// Turns on so many more, the best first.
+/// Turns on this many more adapters, the best first.
 fn turn_on_best(
     world: &mut World,
     out: &mut Outbox,
@@ -47,7 +47,7 @@ fn turn_on_best(
     mut missing: usize,
     reason: Reason,
 ) {
-    // A draining adapter is warm: taking it back costs nothing, a start costs seconds.
+    // A draining adapter is warm: resuming it costs nothing, a start costs seconds.
     for draining in [true, false] {
         for id in world.best_first() {
             if missing == 0 {
@@ -61,9 +61,9 @@ fn turn_on_best(
     }
 }
 
-/// Brings on one more adapter for a model that none of those on can hold.
+/// Turns on one more adapter for a model that no active one can hold.
 fn feed_starving(world: &mut World, out: &mut Outbox, now: Time) {
-    // The policy has chosen who will be started for what waits, and when.
+    // The policy has already chosen the adapter for the waiting rows, and the time of its start.
     if world.start_at.is_some() {
         return;
     }
@@ -100,7 +100,7 @@ fn feed(world: &mut World, out: &mut Outbox, now: Time, model: ModelId, rows: u6
     }
 }
 
-/// Starts what the operator wants on.
+/// Starts the adapters in mode `on`.
 pub(super) fn obey_on(world: &mut World, out: &mut Outbox, now: Time) {
     if world.closing.is_some() {
         return;
@@ -115,7 +115,7 @@ pub(super) fn obey_on(world: &mut World, out: &mut Outbox, now: Time) {
     }
 }
 
-/// Lets adapters go that must not be on, whatever the load; tells whether it did.
+/// Begins draining adapters that must not be on, regardless of the load; returns whether it did.
 pub(super) fn expel(world: &mut World, out: &mut Outbox, now: Time) -> bool {
     let mut any = false;
     for id in world.best_first() {
@@ -127,7 +127,7 @@ pub(super) fn expel(world: &mut World, out: &mut Outbox, now: Time) -> bool {
     any
 }
 
-/// Lets the worst go if more are on for the load's sake than may be: the bound was lowered.
+/// Begins draining the worst adapters if more are on for the load than a lowered `max` permits.
 fn fall_to_max(world: &mut World, out: &mut Outbox, now: Time) {
     let spare = |a: &Adapter| eligible::is_on_for_good(world, a) && a.wish == Wish::Auto;
     let mut worst = world.order.iter().rev().copied().collect::<Vec<_>>();
@@ -138,7 +138,7 @@ fn fall_to_max(world: &mut World, out: &mut Outbox, now: Time) {
     }
 }
 
-/// Once the grace period is over nobody waits for the end of a batch.
+/// Stops workers without waiting for their batches once the grace period of the shutdown is over.
 pub(super) fn cut(world: &mut World, out: &mut Outbox, now: Time) {
     if world.closing.is_none_or(|deadline| deadline > now) {
         return;
@@ -154,7 +154,7 @@ pub(super) fn cut(world: &mut World, out: &mut Outbox, now: Time) {
     }
 }
 
-/// Lets one adapter go that is no longer needed; tells whether it did.
+/// Begins draining one superfluous adapter; returns whether it did.
 pub(super) fn shrink(world: &mut World, out: &mut Outbox, now: Time) -> bool {
     match world.settings.policy {
         Policy::Concurrency { target, .. } => shrink_to_load(world, out, now, target),
@@ -163,7 +163,7 @@ pub(super) fn shrink(world: &mut World, out: &mut Outbox, now: Time) -> bool {
     }
 }
 
-/// Notes that the load has taken up what was a surplus.
+/// Records that the load again needs the surplus.
 pub(super) fn end_surplus(world: &mut World) {
     if let Policy::Concurrency { target, .. } = world.settings.policy
         && world.surplus_since.is_some()
@@ -173,7 +173,7 @@ pub(super) fn end_surplus(world: &mut World) {
     }
 }
 
-/// Lets one adapter go after a lasting surplus.
+/// Begins draining one adapter after a lasting surplus.
 fn shrink_to_load(world: &mut World, out: &mut Outbox, now: Time, target: u64) -> bool {
     let Some(slowest) = surplus(world, target) else {
         world.surplus_since = None;
@@ -193,19 +193,19 @@ fn shrink_to_load(world: &mut World, out: &mut Outbox, now: Time, target: u64) -
 pub(super) fn configure(world: &mut World, out: &mut Outbox, now: Time, settings: Settings) {
     world.queue.set_limits(&settings);
     world.settings = settings;
-    // Another policy may be in force.
+    // The policy may have been changed.
     (world.start_at, world.surplus_since) = (None, None);
     fall_to_max(world, out, now);
 }
 
-/// Whether an adapter can hold any of the models that are waited for, if any are.
+/// Returns whether an adapter can hold any of the models with waiting rows, if there are any.
 fn helps(world: &World, id: AdapterId) -> bool {
     let Some(adapter) = world.adapters.get(&id) else { return false };
     let mut waiting = world.queue.waiting().peekable();
     waiting.peek().is_none() || waiting.any(|(model, _)| trust::helps_with(world, adapter, model))
 }
 
-/// Why this adapter must not be on, whatever the load.
+/// Returns the reason why this adapter must not be on, regardless of the load.
 fn unwelcome(world: &World, id: AdapterId) -> Option<Reason> {
     let adapter = world.adapters.get(&id).filter(|adapter| adapter.state().is_on())?;
     if world.closing.is_some() && world.queue.len() == 0 {
@@ -218,7 +218,7 @@ fn unwelcome(world: &World, id: AdapterId) -> Option<Reason> {
         Wish::Off => Some(Reason::Operator),
         Wish::On => None,
         Wish::Auto => {
-            // One that may fail at its next load replaces nobody.
+            // An adapter that may fail at its next load is not a replacement.
             let serving = |other: &Adapter| {
                 other.profile.role == Role::Regular
                     && other.state().is_on()
@@ -231,7 +231,7 @@ fn unwelcome(world: &World, id: AdapterId) -> Option<Reason> {
     }
 }
 
-/// When an adapter may next be let go, as things stand.
+/// Returns the earliest time at which an adapter may begin draining in the present state.
 pub(super) fn shrink_at(world: &World) -> Option<Time> {
     match world.settings.policy {
         Policy::Concurrency { .. } => world.surplus_since.map(|since| since + shrink_delay(world)),
@@ -240,11 +240,11 @@ pub(super) fn shrink_at(world: &World) -> Option<Time> {
     }
 }
 
-/// The adapter to let go next, if more are on than wanted: the slowest one that the operator
-/// does not hold. One that is starting is let to finish first: its warm-up is paid for.
+/// Returns the adapter to drain next, if more are on than wanted: the slowest one that the operator
+/// does not keep on. A starting one may finish first, because its warm-up is already paid for.
 fn surplus(world: &World, target: u64) -> Option<AdapterId> {
     let wanted = wanted(world, target);
-    // One that stands in goes when it is replaced, not before.
+    // A bridge turns off when it is replaced, not before.
     let going = |a: &&Adapter| a.state().is_on() && !eligible::stays_as_bridge(world, a);
     let on = match wanted {
         0 => world.adapters.values().filter(going).count(),
@@ -261,7 +261,7 @@ fn surplus(world: &World, target: u64) -> Option<AdapterId> {
     world.adapters.get(&slowest).filter(|a| !a.state().warms_up()).map(|_| slowest)
 }
 
-/// How long a surplus must last before the next adapter goes.
+/// Returns the duration of a surplus before the next adapter begins draining.
 fn shrink_delay(world: &World) -> Duration {
     match world.settings.policy {
         Policy::Concurrency { scale_to_zero_delay, .. } if eligible::on(world) == 1 => {
@@ -272,7 +272,7 @@ fn shrink_delay(world: &World) -> Duration {
     }
 }
 
-/// How many adapters the `concurrency` policy wants on.
+/// Returns the number of adapters that the `concurrency` policy wants on.
 fn wanted(world: &World, target: u64) -> usize {
     if world.closing.is_some() && world.queue.len() == 0 {
         return 0;

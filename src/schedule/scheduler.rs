@@ -1,4 +1,4 @@
-//! The state machine: takes events in, remembers, and hands actions out.
+//! The state machine: receives events, keeps the state and returns actions.
 
 use super::action::Action;
 use super::adapter::Adapter;
@@ -23,7 +23,7 @@ use std::time::Duration;
 pub struct Scheduler {
     pub(super) world: World,
     out: Outbox,
-    /// When something is next due for an adapter; perhaps too early, never too late.
+    /// Time of the next deadline of an adapter; possibly too early, never too late.
     due: Option<Time>,
 }
 
@@ -32,7 +32,7 @@ impl Scheduler {
         Scheduler { world: World::new(settings, models), out: Outbox::default(), due: None }
     }
 
-    /// Takes in one event. Follow with `poll_action` until it gives `None`.
+    /// Handles one event. Then call `poll_action` until it returns `None`.
     pub fn handle(&mut self, now: Time, event: Event) {
         let arrival = matches!(event, Event::Arrived(_));
         record::record(&mut self.world, &mut self.out, now, event);
@@ -45,7 +45,7 @@ impl Scheduler {
         }
     }
 
-    /// Whatever the event was, the same few steps decide what follows.
+    /// Decides on actions; the same steps follow every event.
     fn settle(&mut self, now: Time) {
         let (world, out) = (&mut self.world, &mut self.out);
         timeouts::expire(world, out, now);
@@ -60,14 +60,14 @@ impl Scheduler {
         dispatch::dispatch(world, out, now);
         prepare::prepare(world, out, now);
         if scale::expel(world, out, now) | scale::shrink(world, out, now) {
-            // Nobody waits any longer for one that drains.
+            // After the end of draining, rows no longer wait for that adapter.
             dispatch::dispatch(world, out, now);
         }
         self.due = self.due(now);
     }
 
-    /// The steps that matter to an arrival, the most frequent event: it changes nothing about
-    /// adapters but how many are needed. They lead to the others if something is due.
+    /// Decides on actions after an arrival, the most frequent event. It changes only the number of
+    /// adapters that are needed, so the other steps run only if something is due.
     fn settle_arrival(&mut self, now: Time) {
         let (world, out) = (&mut self.world, &mut self.out);
         let before = out.len();
@@ -80,18 +80,18 @@ impl Scheduler {
         }
     }
 
-    /// Whether anybody waits for an answer.
+    /// Returns whether any request waits for an answer.
     fn is_owed(&self) -> bool {
         self.world.queue.len() + self.world.queue.flying() > 0
     }
 
-    /// Whether an adapter is on, or was and ends its batch.
+    /// Returns whether an adapter is on, or finishes its batch.
     fn is_working(&self) -> bool {
         let works = |a: &Adapter| a.state().has_worker();
         self.world.adapters.values().any(works)
     }
 
-    /// When something is next due for an adapter.
+    /// Returns the time of the next deadline of an adapter.
     fn due(&self, now: Time) -> Option<Time> {
         let world = &self.world;
         let bounds = &world.settings.bounds;
@@ -103,12 +103,12 @@ impl Scheduler {
         due.chain(prepare::next_ahead(world, now)).chain(ahead::ahead_due(world)).min()
     }
 
-    /// The next thing to do, in order.
+    /// Returns the next action, in order.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.out.pop()
     }
 
-    /// When `Event::Timeout` is next due, if ever.
+    /// Returns the time at which `Event::Timeout` is next due, if ever.
     pub fn next_timeout(&self) -> Option<Time> {
         let closing = self.world.closing.filter(|_| self.is_owed() || self.is_working());
         let deadline = self.world.queue.next_deadline().map(|(deadline, _)| deadline);
@@ -117,73 +117,73 @@ impl Scheduler {
         self.due.into_iter().chain(closing).chain(deadline).chain(again).min()
     }
 
-    /// Every adapter and what is believed of it.
+    /// Returns every adapter and its estimated state.
     pub fn adapters(&self) -> impl Iterator<Item = (AdapterId, AdapterView<'_>)> {
         self.world.adapters.iter().map(|(id, adapter)| (*id, adapter.view()))
     }
 
-    /// What is queued and in flight.
+    /// Returns the queued and the in-flight work.
     pub fn outstanding(&self) -> Outstanding {
         self.world.outstanding()
     }
 
-    /// Whether a request for any model can be served, now or after a start. Asking wakes nothing.
+    /// Returns whether requests for all models can be served, now or after a start; starts nothing.
     pub fn is_ready(&self, now: Time) -> bool {
         availability::is_ready(&self.world, now)
     }
 
-    /// Whether a request for this model can be served, now or after a start.
+    /// Returns whether a request for this model can be served, now or after a start.
     pub fn is_model_ready(&self, now: Time, model: ModelId) -> bool {
         availability::is_model_ready(&self.world, now, model)
     }
 
-    /// The latency that scheduling aims at for this model.
+    /// Returns the latency target that scheduling uses for this model.
     pub fn target(&self, model: ModelId) -> Option<Duration> {
         Some(self.world.models.get(&model)?.slo)
     }
 
-    /// The latency that scheduling aims at for a request of one row: at least the target.
+    /// Returns the latency that scheduling aims at for a request of one row: at least the target.
     pub fn aim(&self, model: ModelId) -> Duration {
         target::aim(&self.world, model)
     }
 
-    /// The least predicted time of one row; `None` where no adapter has been measured.
+    /// Returns the least predicted time of one row; `None` where no adapter has been measured.
     pub fn best(&self, model: ModelId) -> Option<Duration> {
         target::best(&self.world, model)
     }
 
-    /// How long it will take to serve what waits with what is on.
+    /// Returns the time that the active adapters will need for the waiting rows.
     pub fn drain(&self, now: Time) -> Duration {
         admission::drain(&self.world, now)
     }
 
-    /// The clients that are expected, announced or learned.
+    /// Returns the clients with expected requests, announced or learned.
     pub fn expected(&self) -> impl Iterator<Item = ExpectedClient> {
         self.world.ahead.expected().filter(|_| ahead::looks_ahead(&self.world))
     }
 
-    /// What is worth keeping for the next run.
+    /// Returns the values of the policy to keep for the next run.
     pub fn learned(&self, now: Time) -> LearnedPolicy {
         learned::policy(&self.world, now)
     }
 
-    /// What is worth keeping of an adapter for the next run.
+    /// Returns the values of an adapter to keep for the next run.
     pub fn recollection(&self, now: Time, id: AdapterId) -> Option<Recollection> {
         learned::adapter(&self.world, now, id)
     }
 
-    /// Rows of the first model, of those that wait, that what is on or starting will serve later
-    /// than its target.
+    /// Returns the rows of the first waiting model that active and starting adapters will serve
+    /// later than its target.
     pub fn unmet_rows(&self, now: Time) -> u64 {
         cost::unmet_rows(&self.world, now)
     }
 
-    /// Whether the server goes down.
+    /// Returns whether the server is shutting down.
     pub fn is_closing(&self) -> bool {
         self.world.closing.is_some()
     }
 
-    /// Whether nobody waits and every worker is gone, or cannot be made to go.
+    /// Returns whether no request waits and every worker has exited, or cannot be stopped.
     pub fn is_down(&self) -> bool {
         let down = |adapter: &Adapter| {
             matches!(

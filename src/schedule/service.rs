@@ -1,24 +1,24 @@
-//! Service models: how long a batch will take, learned from those that were measured.
+//! Service models: prediction of batch times, learned from measured batches.
 //!
 //! `time = alpha + beta · rows`, rows counted as padded to their bucket. The line is fitted by
 //! least squares with exponential forgetting, recursively: only decayed sums are kept (the
-//! information form of recursive least squares). As long as all batches have the same size a
-//! slope cannot be learned; then offset and slope keep their ratio, since what slows one batch down
-//! usually slows all of them down by the same factor.
+//! information form of recursive least squares). As long as all batches have the same size, a slope
+//! cannot be learned; then offset and slope keep their ratio, because a cause that slows one batch
+//! down usually slows all of them down by the same factor.
 
 use std::time::Duration;
 
 /// Weight that a measurement loses with every later one: about 50 count.
 const FORGETTING: f64 = 0.98;
-/// A measurement this many times longer than predicted is counted as this many times longer:
-/// one hiccup does not move the line far, and a lasting change is still learned within a few.
+/// Limit of the ratio of measured to predicted time: one outlier does not move the line far, and a
+/// lasting change is still learned within a few batches.
 const SURPRISE_MAX: f64 = 4.0;
-/// Share of its weight that a line told by something else keeps beside the first measurement.
+/// Share of its weight that a line from another source keeps at the first measurement.
 const TOLD: f64 = 0.25;
-/// Variance of the rows, relative to their squared mean, from which on a slope is believed.
+/// Variance of the rows, relative to their squared mean, from which on a slope is used.
 const SPREAD_MIN: f64 = 0.02;
-/// Standard deviations that the cautious prediction lies above the mean: the 99th percentile of
-/// a normal distribution.
+/// Standard deviations by which the cautious prediction exceeds the mean: the 99th percentile of a
+/// normal distribution.
 const CAUTION: f64 = 2.33;
 
 /// A service model as plain numbers, in nanoseconds.
@@ -49,7 +49,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// A line that something else told, worth two measurements.
+    /// Creates a service model from a line of another source, with the weight of two measurements.
     pub(super) fn told(line: Line) -> Service {
         let (alpha, beta) = (line.alpha_ns as f64 * 1e-9, line.beta_ns as f64 * 1e-9);
         let spread = f64::from(line.spread_permille) * 1e-3;
@@ -70,7 +70,7 @@ impl Service {
             self.variance += (error * error - self.variance) * (1.0 - FORGETTING).max(0.1);
         }
         if self.measured == 0 {
-            // What was told makes way for what is seen.
+            // Lines from other sources lose weight to measurements.
             for sum in [&mut self.weight, &mut self.x, &mut self.y, &mut self.xx, &mut self.xy] {
                 *sum *= TOLD;
             }
@@ -99,7 +99,7 @@ impl Service {
         } else if self.alpha + self.beta * x > 0.0 {
             self.beta *= y / (self.alpha + self.beta * x);
         } else {
-            // Nothing is known of the slope yet: as if the offset took as long as one row.
+            // The slope is not known yet: as if the offset took as long as one row.
             self.beta = y / (x + 1.0);
         }
         self.beta = self.beta.clamp(0.0, y / x.max(1.0));
@@ -121,27 +121,27 @@ impl Service {
         self.alpha + self.beta * f64::from(rows)
     }
 
-    /// How many times the mean a batch may take, cautiously.
+    /// Factor on the mean for a cautious prediction.
     pub(super) fn caution(&self) -> f64 {
         1.0 + CAUTION * self.variance.sqrt()
     }
 
-    /// Whether anything was measured, in this run or an earlier one.
+    /// Returns whether there is a measurement, of this run or an earlier one.
     pub(super) fn is_known(&self) -> bool {
         self.weight > 0.0
     }
 
-    /// Whether it rests on measurements of this run.
+    /// Returns whether the model is based on measurements of this run.
     pub(super) fn is_measured(&self) -> bool {
         self.measured >= 3
     }
 
-    /// Whether it was measured in this run at all.
+    /// Returns whether there is a measurement of this run.
     pub(super) fn is_tried(&self) -> bool {
         self.measured > 0
     }
 
-    /// The same on an adapter that is so many times slower.
+    /// Returns the model of an adapter that is slower by this factor.
     pub(super) fn slower(&self, times: f64) -> Service {
         let line = self.line();
         let scale = |ns: u64| (ns as f64 * times) as u64;
@@ -158,8 +158,8 @@ impl Service {
     }
 }
 
-/// The bucket that a batch of `rows` is padded to: the next power of two, or the limit. The same
-/// rule as the workers' (`model/batch.rs`).
+/// Returns the bucket that a batch of `rows` is padded to: the next power of two, or the limit. The
+/// same rule as the workers' (`model/batch.rs`).
 pub(super) fn bucket(rows: u32, max_rows: u32) -> u32 {
     rows.max(1).checked_next_power_of_two().unwrap_or(u32::MAX).min(max_rows.max(1))
 }

@@ -1,7 +1,7 @@
-//! Trust after wrong answers. An adapter that computed wrongly passes the checks of its next start,
-//! and may still compute wrongly now and then. So as long as another can answer, perhaps after a
-//! start, it only runs once more what that one has just answered; the driver compares, and a
-//! difference is a fault.
+//! Validation after wrong results. An adapter that computed wrong results passes the checks of its
+//! next start, and may still compute wrong results occasionally. So as long as another adapter can
+//! answer, perhaps after a start, it only repeats batches that the other has just answered; the
+//! driver compares the results, and a difference is a fault.
 
 use super::action::Action;
 use super::adapter::Adapter;
@@ -11,8 +11,8 @@ use super::ids::{AdapterId, Time};
 use super::outbox::Outbox;
 use super::world::World;
 
-/// Has a batch that was just answered run once more where that is to be compared; before its
-/// requests are forgotten.
+/// Repeats a batch that was just answered on an adapter under validation, if there is one; called
+/// before its requests are removed.
 pub(super) fn shadow(world: &mut World, out: &mut Outbox, now: Time, by: AdapterId, batch: &Batch) {
     let owed = batch.parts.iter().all(|part| world.queue.get(part.request).is_some());
     let whole = world.models.get(&batch.model).is_some_and(|model| !model.decoupled);
@@ -35,7 +35,7 @@ pub(super) fn shadow(world: &mut World, out: &mut Outbox, now: Time, by: Adapter
     out.push(Action::Run { adapter: id, incarnation, batch });
 }
 
-/// The adapter answered as another had before.
+/// Records that the adapter's results agree with those of the other.
 pub(super) fn agreed(world: &mut World, id: AdapterId) {
     if let Some(adapter) = world.adapters.get_mut(&id) {
         adapter.trial = adapter.trial.saturating_sub(1);

@@ -1,21 +1,22 @@
-//! Fair shares: whose turn it is among the clients that wait for a model, and who holds how much of
-//! the queue. So nobody can starve the others, however much they ask for.
+//! Fair shares: the order of the clients that wait for a model, and each client's share of the
+//! queue. No client can starve the others, however many requests it sends.
 //!
-//! Turns are start-time fair queuing (Goyal, Vin, Cheng, SIGCOMM 1996): what a client was served is
-//! added up, and who was served least goes first. Who comes anew starts where those who wait are,
-//! so that nobody saves up a claim; who asks alone is served in order, as if there were no turns.
+//! The order is start-time fair queuing (Goyal, Vin, Cheng, SIGCOMM 1996): the service of each
+//! client is added up, and the client with the least service goes first. A new client starts at the
+//! level of the waiting ones, so that it gains no claim by waiting; a single client is served in
+//! order, as without fair queuing.
 
 use super::ids::{ClientId, RequestId, Shape};
 use super::lane::Lane;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Clients that are remembered before those that can be forgotten are.
+/// Number of clients that are kept before those without a difference are removed.
 const REMEMBERED: usize = 64;
 
-/// What a client was served, by rows and their sizes.
+/// Service of a client, by rows and their sizes.
 pub(super) type Turn = u64;
 
-/// What rows cost: shapes of one size take about the same time.
+/// Returns the cost of rows: shapes of one size take about the same time.
 pub(super) fn cost(shape: Shape, rows: u32) -> Turn {
     u64::from(rows) << shape.size.min(31)
 }
@@ -23,15 +24,15 @@ pub(super) fn cost(shape: Shape, rows: u32) -> Turn {
 #[derive(Debug, Default)]
 struct Client {
     turn: Turn,
-    /// Where it has requests that wait.
+    /// Lanes with waiting requests of the client.
     lanes: BTreeSet<Lane>,
 }
 
-/// The turns of the clients of one model.
+/// The service levels of the clients of one model.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     clients: BTreeMap<ClientId, Client>,
-    /// Those who wait.
+    /// Clients with waiting requests.
     waiting: BTreeSet<(Turn, ClientId)>,
     remembered_max: usize,
 }
@@ -41,23 +42,23 @@ impl Turns {
         self.clients.get(&client).map_or(0, |client| client.turn)
     }
 
-    /// How many others wait.
+    /// Returns the number of other waiting clients.
     pub(super) fn beside(&self, client: ClientId) -> u64 {
         let waits = self.lanes(client).next().is_some();
         (self.waiting.len() - usize::from(waits)) as u64
     }
 
-    /// Where requests of this client wait.
+    /// Returns the lanes with waiting requests of this client.
     pub(super) fn lanes(&self, client: ClientId) -> impl Iterator<Item = &Lane> {
         self.clients.get(&client).into_iter().flat_map(|client| &client.lanes)
     }
 
-    /// The turn of who was served least of those who wait.
+    /// Returns the least service of a waiting client.
     fn least(&self) -> Option<Turn> {
         self.waiting.first().map(|(turn, _)| *turn)
     }
 
-    /// A request of this client waits in a lane where none of it did; gives the client's turn.
+    /// Adds a lane with waiting requests to this client; returns the client's service.
     pub(super) fn join(&mut self, id: ClientId, lane: Lane) -> Turn {
         self.forget_some();
         let least = self.least();
@@ -70,7 +71,7 @@ impl Turns {
         client.turn
     }
 
-    /// No request of this client waits in this lane any more.
+    /// Removes a lane without waiting requests from this client.
     pub(super) fn leave(&mut self, id: ClientId, lane: Lane) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         client.lanes.remove(&lane);
@@ -78,12 +79,12 @@ impl Turns {
             self.waiting.remove(&(client.turn, id));
         }
         if self.waiting.is_empty() {
-            // Nobody has to be made up for anything.
+            // No client is owed service: reset the counters.
             self.clients.clear();
         }
     }
 
-    /// This client's turn is another one; gives the lanes where that matters.
+    /// Changes this client's service; returns the lanes for which that matters.
     pub(super) fn set(&mut self, id: ClientId, turn: Turn) -> Vec<Lane> {
         let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
         if self.waiting.remove(&(client.turn, id)) {
@@ -93,7 +94,7 @@ impl Turns {
         client.lanes.iter().copied().collect()
     }
 
-    /// Forgets those who would start anew where they are, once there are many.
+    /// Removes clients that would restart at their present level, once there are many.
     fn forget_some(&mut self) {
         if self.clients.len() < self.remembered_max.max(REMEMBERED) {
             return;
@@ -104,7 +105,7 @@ impl Turns {
     }
 }
 
-/// How much may wait.
+/// Limits of the queue.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Limits {
     pub(super) requests: usize,
@@ -112,19 +113,19 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Whether a request of `more` rows may join so many. One that is larger than all that may
-    /// wait may come alone.
+    /// Returns whether a request of `more` rows fits beside the waiting ones. A request that is
+    /// larger than the limit of rows may wait alone.
     pub(super) fn have_room(self, requests: usize, rows: u64, more: u64) -> bool {
         let fits = rows.saturating_add(more) <= self.rows || requests == 0;
         requests < self.requests && fits
     }
 }
 
-/// What of a client waits.
+/// Waiting requests of a client.
 #[derive(Debug, Default)]
 struct Holding {
     rows: u64,
-    /// By arrival, with their rows.
+    /// Requests by arrival, with their rows.
     requests: BTreeMap<u64, (RequestId, u64)>,
 }
 
@@ -132,7 +133,7 @@ struct Holding {
 /// NSDI 2011), in a unit that is the same for all.
 type Share = u128;
 
-/// Who holds how much of the queue.
+/// Shares of the queue by client.
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     pub(super) limits: Limits,
@@ -141,7 +142,7 @@ pub(super) struct Holdings {
 }
 
 impl Holdings {
-    /// From now on so much may wait. Who holds how much of it is another share then.
+    /// Sets the limits of the queue and recomputes the shares.
     pub(super) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
         let share = |(client, holding): (&ClientId, &Holding)| (self.share_of(holding), *client);
@@ -157,7 +158,7 @@ impl Holdings {
         self.share(holding.requests.len(), holding.rows)
     }
 
-    /// Of a request, known by its number, other rows wait than did.
+    /// Sets the waiting rows of a request, which is identified by its number.
     pub(super) fn set_rows(
         &mut self,
         client: ClientId,
@@ -178,8 +179,9 @@ impl Holdings {
         }
     }
 
-    /// The requests of who holds most, the newest first, with their rows, as long as that is more
-    /// than `client` would hold with one more of so many rows.
+    /// Returns the requests of the client with the largest share, the newest first, with their
+    /// rows, as long as that is more than the share of `client` would be with one more request of
+    /// this size.
     pub(super) fn surplus(
         &self,
         client: ClientId,

@@ -1,4 +1,4 @@
-//! What the adapters offer to rows of a model: when they are free, and what has to make room.
+//! Offers of the adapters for rows of a model: when each is free, and which models it must unload.
 
 use super::adapter::Adapter;
 use super::forecast::Slot;
@@ -7,23 +7,23 @@ use super::state::{Lifecycle, Running};
 use super::world::World;
 use super::{claims, eligible, estimates, places, trust};
 
-/// A step of a load takes about this share of it: so long a batch waits for its turn.
+/// Share of a load that one step of it takes: a batch waits this long for its turn.
 const STEP: f64 = 0.1;
-/// What takes longer than predicted is taken to be this share of its time so far from its end.
+/// An activity that takes longer than predicted is assumed to need this share of its time so far.
 const OVERDUE: f64 = 0.25;
 
-/// What it takes to have a model: seconds until there is room, seconds of loading, and whether
-/// another that is in use would have to go.
+/// Requirements of having a model: seconds until memory can be freed, seconds of loading, and
+/// whether another model in use would have to be unloaded.
 #[derive(Clone, Copy, Debug, Default)]
 struct Room {
     wait: f64,
     load: f64,
     displaces: bool,
-    /// Seconds of loading per second that it would cost to be without what has to go.
+    /// Cost of removing the other models, in seconds of loading per second.
     loss: f64,
 }
 
-/// What the adapters offer that are on, and those that may be turned on.
+/// Returns the offers of active adapters and of those that may be turned on.
 pub(super) fn all_slots(world: &World, now: Time, model: ModelId, size: u8) -> Vec<Slot> {
     let mut slots = slots(world, now, model, size);
     for (id, adapter) in &world.adapters {
@@ -36,7 +36,8 @@ pub(super) fn all_slots(world: &World, now: Time, model: ModelId, size: u8) -> V
     slots
 }
 
-/// What waits, in rows of this model: others count by the time that they take here.
+/// Returns the waiting work in rows of this model: other rows count by the time that they take
+/// here.
 pub(super) fn rows_ahead(world: &World, slot: Slot, model: ModelId, size: u8) -> u64 {
     let own = world.queue.rows_of(model);
     let others = world.queue.waiting().filter(|(other, _)| *other != model);
@@ -48,7 +49,7 @@ pub(super) fn rows_ahead(world: &World, slot: Slot, model: ModelId, size: u8) ->
     own.saturating_add(others.sum::<f64>().round() as u64)
 }
 
-/// What the adapters that are on offer to rows of this model and size.
+/// Returns the offers of the active adapters for rows of this model and size.
 pub(super) fn slots(world: &World, now: Time, model: ModelId, size: u8) -> Vec<Slot> {
     let on = |(id, adapter): &(&AdapterId, &Adapter)| {
         let takes = adapter.state().is_on() && eligible::takes(world, adapter, model);
@@ -91,7 +92,8 @@ pub(super) fn slot(
     }
 }
 
-/// What it takes to load a model: with loading again what makes room for it, if that is in use.
+/// Returns the requirements of loading a model, including later reloads of the models in use that
+/// it displaces.
 fn room(world: &World, now: Time, (id, adapter): (AdapterId, &Adapter), model: ModelId) -> Room {
     let load = estimates::load_time(world, id, model);
     if let Some(victims) = places::victims(world, now, id, model) {
@@ -107,7 +109,7 @@ fn room(world: &World, now: Time, (id, adapter): (AdapterId, &Adapter), model: M
     Room { wait, load, displaces: true, loss: 0.0 }
 }
 
-/// Seconds until an adapter that loads another model can run a batch of one that it has.
+/// Returns the seconds until an adapter that loads another model can run a batch of a loaded one.
 fn turn(world: &World, now: Time, id: AdapterId, adapter: &Adapter) -> Option<f64> {
     let step = estimates::load_time(world, id, adapter.state().load?.model) * STEP;
     let running =
@@ -118,7 +120,7 @@ fn turn(world: &World, now: Time, id: AdapterId, adapter: &Adapter) -> Option<f6
     Some(running + step)
 }
 
-/// Seconds until the adapter can begin something new.
+/// Returns the seconds until the adapter can begin new work.
 fn remaining(world: &World, now: Time, id: AdapterId, adapter: &Adapter) -> f64 {
     let state = adapter.state();
     match (state.lifecycle, state.load) {
@@ -136,14 +138,14 @@ fn remaining(world: &World, now: Time, id: AdapterId, adapter: &Adapter) -> f64 
     }
 }
 
-/// Seconds that are left of what began then and was predicted to take so many.
+/// Returns the rest of an activity that began at `since` with this predicted duration in seconds.
 fn left(now: Time, since: Time, predicted: f64) -> f64 {
     let elapsed = now.since(since).as_secs_f64();
     (predicted - elapsed).max(if elapsed > predicted { elapsed * OVERDUE } else { 0.0 })
 }
 
-/// Whether the adapter, which runs a batch, is given the next one already: only if that is full, since
-/// more requests may join one that waits.
+/// Returns whether the adapter, which runs a batch, can be given the next one already: only a full
+/// one, because more requests may join a batch that waits.
 fn takes_next(world: &World, adapter: &Adapter, model: ModelId, max_rows: u32) -> bool {
     let state = adapter.state();
     let runs = state.serves() && !state.running.is_empty();
@@ -151,7 +153,7 @@ fn takes_next(world: &World, adapter: &Adapter, model: ModelId, max_rows: u32) -
     runs && adapter.takes_batches() && full && claims::fits(world, adapter, model, max_rows)
 }
 
-/// When an idle adapter may first make room for this model.
+/// Returns the earliest time at which an idle adapter may unload a model for this one.
 pub(super) fn room_at(world: &World, now: Time, model: ModelId) -> Option<Time> {
     let idle = world
         .adapters
@@ -163,7 +165,7 @@ pub(super) fn room_at(world: &World, now: Time, model: ModelId) -> Option<Time> 
     stays.filter(|at| *at > now).min()
 }
 
-/// What an adapter offers that has the model and nothing to do.
+/// Returns the offer of an idle adapter with the model loaded.
 pub(super) fn warm_slot(world: &World, id: AdapterId, model: ModelId, size: u8) -> Slot {
     let service = estimates::service(world, id, model, size);
     Slot {

@@ -1,45 +1,45 @@
-//! How long an adapter stood without work, and how long it should wait for more before it goes.
+//! Idle periods of an adapter, and the time that it should wait for work before it turns off.
 //!
-//! Ski rental waits the break-even time, which is never worse than twice the best. Traffic that
-//! comes in clumps rewards less: whoever has waited long will wait longer. So the wait is the one
-//! that would have cost least over the last spells (Augustine, Irani, Swamy, *Optimal power-down
-//! strategies*, 2004: the best threshold for a known distribution), the break-even at most, so that
-//! the guarantee stays.
+//! Ski rental waits the break-even time, which costs at most twice the optimum. Traffic in clusters
+//! rewards shorter waits: the longer an adapter has waited, the longer it will still wait. So the
+//! wait is the one that would have cost least over the last idle periods (Augustine, Irani, Swamy,
+//! *Optimal power-down strategies*, 2004: the best threshold for a known distribution), at most the
+//! break-even time, so that the guarantee holds.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Spells that count.
+/// Number of idle periods that are kept.
 const REMEMBERED: usize = 64;
-/// With fewer nothing is learned.
+/// Number of idle periods from which on a wait is learned.
 const ENOUGH: usize = 8;
-/// Waits to choose from, in break-evens; of equally good ones the longest is taken.
+/// Waits to choose from, in break-even times; of equally good ones the longest is taken.
 const WAITS: [f64; 8] = [1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02];
 
-/// The last spells of one adapter without work.
+/// The last idle periods of one adapter.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spells {
     lasted: VecDeque<Spell>,
-    /// What each of the waits would have cost, in seconds of idling.
+    /// Cost of each of the waits, in seconds of idling.
     costs: [f64; WAITS.len()],
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Spell {
-    /// How long it lasted, and the break-even then; both in seconds.
+    /// Length of the period, and the break-even time then; both in seconds.
     seconds: f64,
     break_even: f64,
 }
 
 impl Spells {
-    /// Break-evens to wait, if that is known.
+    /// Returns the wait in break-even times, if it is known.
     pub(super) fn wait(&self) -> Option<f64> {
         let costs = WAITS.iter().zip(&self.costs);
         let best = costs.min_by(|a, b| a.1.total_cmp(b.1)).map(|(wait, _)| *wait);
         best.filter(|_| self.lasted.len() >= ENOUGH)
     }
 
-    /// A spell is over; the break-even is in seconds of idling.
+    /// Records an idle period; the break-even time is in seconds of idling.
     pub(super) fn record(&mut self, seconds: f64, break_even: f64) {
         if self.lasted.len() == REMEMBERED {
             let oldest = self.lasted.pop_front();
@@ -50,12 +50,13 @@ impl Spells {
         self.count(Some(spell), 1.0);
     }
 
-    /// Whether none was seen yet.
+    /// Returns whether no idle period has been recorded yet.
     pub(super) fn is_empty(&self) -> bool {
         self.lasted.is_empty()
     }
 
-    /// What is worth keeping for the next run of the server: spells with their break-evens.
+    /// Returns the values to keep for the next run of the server: idle periods with break-even
+    /// times.
     pub(super) fn learned(&self) -> Vec<(Duration, Duration)> {
         let duration = |seconds: f64| Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
         let spell = |spell: &Spell| (duration(spell.seconds), duration(spell.break_even));
@@ -82,14 +83,14 @@ mod tests {
 
     #[test]
     fn the_wait_follows_the_traffic() {
-        assert_eq!(learned((0..7).map(|_| 300.0)), None, "too few to tell");
-        assert_eq!(learned((0..8).map(|_| 300.0)), Some(0.02), "it never comes back soon");
+        assert_eq!(learned((0..7).map(|_| 300.0)), None, "too few idle periods");
+        assert_eq!(learned((0..8).map(|_| 300.0)), Some(0.02), "no pause is short");
         let clumps = |n| if n % 2 == 0 { 0.9 } else { 300.0 };
-        assert_eq!(learned((0..64).map(clumps)), Some(0.1), "soon, or not for long");
+        assert_eq!(learned((0..64).map(clumps)), Some(0.1), "pauses are short or long");
         let often = |n: u32| if n.is_multiple_of(4) { 300.0 } else { 6.5 };
-        assert_eq!(learned((0..64).map(often)), Some(0.7), "soon enough to wait for it");
-        assert_eq!(learned((0..64).map(|_| 0.1)), Some(1.0), "any wait will do");
-        // What is long past does not count.
+        assert_eq!(learned((0..64).map(often)), Some(0.7), "most pauses are short enough to wait");
+        assert_eq!(learned((0..64).map(|_| 0.1)), Some(1.0), "all waits are equally good");
+        // Idle periods that are long past do not count.
         assert_eq!(learned((0..128).map(|n| if n < 64 { 300.0 } else { often(n) })), Some(0.7));
     }
 

@@ -1,4 +1,4 @@
-//! What the scheduler believes about one adapter.
+//! State of one adapter, as known to the scheduler.
 
 use super::batch::Batch;
 use super::event::{Fault, Wish};
@@ -7,55 +7,55 @@ use super::settings::AdapterProfile;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Where an adapter is in its life. `tests/states.rs` holds a test for every row.
+/// Lifecycle of an adapter. `tests/states.rs` contains a test for every row.
 ///
-/// *Wanted* means that too few are on for the load or the minimum, or that the operator says so;
-/// *unwanted* that too many are on for long enough, that the operator or the shutdown says so, or
-/// that it stands in for another that serves again. While it is `On` it may load a model and run
-/// batches: `load` and `running` of [`State`].
+/// *Wanted* means that too few adapters are on for the load or the minimum, or that the operator
+/// turned it on; *unwanted* that too many have been on for long enough, that the operator or the
+/// shutdown turns it off, or that it is a fallback for an adapter that serves again. While it is
+/// `On` it may load a model and run batches: `load` and `running` of [`State`].
 ///
 /// ```text
 ///   from             on                            to
-///   Off              wanted                        Starting     and says Start
+///   Off              wanted                        Starting     emits Start
 ///   Starting         Ready                         On
 ///   Starting         could not be started          Off
-///   Starting         unwanted, but for a surplus   Stopping     and says Stop
-///   On, idle         a model is due                On, loads    and says Load
-///   On               a batch is due                On, runs it  and says Run
+///   Starting         unwanted, but for a surplus   Stopping     emits Stop
+///   On, idle         a model is due                On, loads    emits Load
+///   On               a batch is due                On, runs it  emits Run
 ///   On               Done, or Failed by input      On
 ///   On, loads        Loaded, LoadFailed            On
-///   On, no batch     unwanted                      Stopping     and says Stop
-///   On, batches      unwanted                      Draining     and says Unload if it loads
+///   On, no batch     unwanted                      Stopping     emits Stop
+///   On, batches      unwanted                      Draining     emits Unload if it loads
 ///   Draining         wanted                        On
 ///   Draining         Done, or Failed by input,
-///                    and it was the last batch     Stopping     and says Stop
+///                    and it was the last batch     Stopping     emits Stop
 ///   Starting, On,
-///   Draining         a fault                       Stopping     and says Kill
+///   Draining         a fault                       Stopping     emits Kill
 ///   Starting, On,
 ///   Draining         Exited                        Quarantined
-///   On, Draining     killed for want of memory     Off
+///   On, Draining     killed for lack of memory     Off
 ///   Stopping         Exited                        Off, or Quarantined after a fault
-///   Stopping         no exit for too long          Stopping     and says Kill
+///   Stopping         no exit for too long          Stopping     emits Kill
 ///   Stopping         killed, no exit for too long  Unreaped
 ///   Unreaped         Exited                        Quarantined
-///   Quarantined      its time has come             Off
+///   Quarantined      its time is over              Off
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lifecycle {
-    /// No process of ours holds it.
+    /// It has no worker process.
     Off,
-    /// Spawns, opens, checks.
+    /// The worker is spawned, opens the device and checks it.
     Starting { since: Time, progress: Time },
-    /// Its device is open.
+    /// The device is open.
     On,
-    /// Finishes its batches and takes no more.
+    /// Finishes its batches and takes no further ones.
     Draining,
-    /// Told to exit, or killed. `fault` is set when a fault, rather than a surplus, ended it.
+    /// Requested to exit, or killed. `fault` is set when a fault, rather than a surplus, ended it.
     Stopping { since: Time, killed: bool, fault: Option<Fault> },
-    /// Let down by its device and holding nothing; tried again at `until`.
+    /// Without a worker after a fault of the device; tried again at `until`.
     Quarantined { since: Time, until: Time },
-    /// Its worker was killed and does not go away: stuck in its driver. Never a second worker
-    /// beside it, so this lasts until the process is reaped after all.
+    /// The worker was killed and does not exit: it is stuck in its driver. A second worker is never
+    /// started beside it, so this lasts until the process is reaped.
     Unreaped { since: Time, fault: Fault },
 }
 
@@ -70,14 +70,15 @@ pub struct Loading {
 /// A batch with the worker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Running {
-    /// Since when the worker can have run it: when it was handed over, or the one before was done.
+    /// Time from which the worker can have run it: it was handed over, or the previous one was
+    /// done.
     pub since: Time,
     pub batch: Batch,
-    /// Whether the worker did nothing else meanwhile, so that the time it takes teaches something.
+    /// The worker did nothing else meanwhile, so that its time can be learned from.
     pub alone: bool,
 }
 
-/// What an adapter is doing, derived from its state.
+/// Activity of an adapter, derived from its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
     Off,
@@ -104,7 +105,7 @@ impl Activity {
         Activity::Unreaped,
     ];
 
-    /// A word for JSON and the page.
+    /// Returns a word for JSON and the web page.
     pub fn as_str(self) -> &'static str {
         match self {
             Activity::Off => "off",
@@ -120,15 +121,15 @@ impl Activity {
     }
 }
 
-/// What an adapter does: where it is in its life, what it loads, what it runs.
+/// State of an adapter: its lifecycle, its load and its batches.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     pub lifecycle: Lifecycle,
-    /// Only while it is on.
+    /// The load; only while it is on.
     pub load: Option<Loading>,
     /// Batches with the worker, in the order in which it runs them; only while it is on or draining.
     pub running: Vec<Running>,
-    /// Since when it has had nothing to do, if it is idle.
+    /// Time since which it has had no work, if it is idle.
     pub(super) rested: Time,
 }
 
@@ -141,7 +142,7 @@ impl State {
         rested: Time(std::time::Duration::ZERO),
     };
 
-    /// What it is doing, for operators.
+    /// Returns its activity, for operators.
     pub fn activity(&self) -> Activity {
         match self.lifecycle {
             Lifecycle::Off => Activity::Off,
@@ -156,7 +157,7 @@ impl State {
         }
     }
 
-    /// Since when, where that is known.
+    /// Returns the time since which it is in this state, where that is known.
     pub fn since(&self) -> Option<Time> {
         match self.lifecycle {
             Lifecycle::Off => None,
@@ -176,7 +177,7 @@ impl State {
         self.lifecycle == Lifecycle::Off
     }
 
-    /// Takes work, or will once it is ready.
+    /// Returns whether it takes work, or will once it is ready.
     pub fn is_on(&self) -> bool {
         matches!(self.lifecycle, Lifecycle::Starting { .. } | Lifecycle::On)
     }
@@ -189,62 +190,62 @@ impl State {
         self.lifecycle == Lifecycle::Draining
     }
 
-    /// Has a worker that is to do something.
+    /// Returns whether it has a worker that should do work.
     pub fn has_worker(&self) -> bool {
         self.is_on() || self.is_draining()
     }
 
-    /// On without work.
+    /// Returns whether it is on without work.
     pub fn is_idle(&self) -> bool {
         self.lifecycle == Lifecycle::On && self.load.is_none() && self.running.is_empty()
     }
 
-    /// Since when it is idle, if it is.
+    /// Returns the time since which it is idle, if it is.
     pub fn idle_since(&self) -> Option<Time> {
         self.is_idle().then_some(self.rested)
     }
 
-    /// On, with nothing to load.
+    /// Returns whether it is on without a load.
     pub fn serves(&self) -> bool {
         self.lifecycle == Lifecycle::On && self.load.is_none()
     }
 
-    /// Gets ready for work that it will take.
+    /// Returns whether it is getting ready for work.
     pub fn warms_up(&self) -> bool {
         self.is_starting() || self.load.is_some()
     }
 
-    /// Whether it loads this model.
+    /// Returns whether it loads this model.
     pub fn loads(&self, model: ModelId) -> bool {
         self.load.is_some_and(|load| load.model == model)
     }
 
-    /// The batch that the worker runs; the others wait for it.
+    /// Returns the batch that the worker runs; the others wait for it.
     pub fn first(&self) -> Option<&Batch> {
         self.running.first().map(|running| &running.batch)
     }
 
-    /// This batch, if the worker has it.
+    /// Returns this batch, if the worker has it.
     pub fn batch(&self, id: BatchId) -> Option<&Batch> {
         self.running.iter().map(|running| &running.batch).find(|batch| batch.id == id)
     }
 
-    /// Whether the worker has a batch of this model.
+    /// Returns whether the worker has a batch of this model.
     pub fn runs(&self, model: ModelId) -> bool {
         self.running.iter().any(|running| running.batch.model == model)
     }
 
-    /// Whether the worker has this batch.
+    /// Returns whether the worker has this batch.
     pub fn has(&self, batch: BatchId) -> bool {
         self.batch(batch).is_some()
     }
 
-    /// Whether a worker goes that is not to blame for anything.
+    /// Returns whether its worker stops without a fault.
     pub fn stops_for_good(&self) -> bool {
         matches!(self.lifecycle, Lifecycle::Stopping { fault: None, .. })
     }
 
-    /// Whether it was let down and is not, or not yet, trusted again.
+    /// Returns whether it is off or stopping after a fault.
     pub fn is_faulty(&self) -> bool {
         match self.lifecycle {
             Lifecycle::Quarantined { .. } | Lifecycle::Unreaped { .. } => true,
@@ -256,7 +257,7 @@ impl State {
     }
 }
 
-/// One adapter as others may see it.
+/// Public view of one adapter.
 #[derive(Clone, Copy, Debug)]
 pub struct AdapterView<'a> {
     pub state: &'a State,
@@ -265,23 +266,24 @@ pub struct AdapterView<'a> {
     /// Models that are loaded.
     pub replicas: &'a BTreeMap<ModelId, Replica>,
     pub last_fault: Option<Fault>,
-    /// Batches in which it must still agree with others before it answers itself.
+    /// Validation batches in which its results must still agree with others before it answers
+    /// itself.
     pub trial: u32,
     pub profile: &'a AdapterProfile,
     /// Learned time from spawning the worker to an open device.
     pub cold_start: Option<Duration>,
     /// Bytes that loaded models hold.
     pub bytes: u64,
-    /// Bytes that models may take now; `None` where nobody can tell.
+    /// Bytes that models may take now; `None` if it is unknown.
     pub budget: Option<u64>,
 }
 
 /// One model loaded on one adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replica {
-    /// Bytes on the device, as measured or else as the files tell.
+    /// Bytes on the device, as measured, or else as estimated from the files.
     pub bytes: u64,
-    /// When it last ran a batch, or was loaded.
+    /// Time at which it last ran a batch, or was loaded.
     pub used: Time,
     pub loaded: Time,
 }

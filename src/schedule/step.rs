@@ -1,4 +1,4 @@
-//! What is done next with requests that wait.
+//! The next step for waiting requests.
 
 use super::forecast::Slot;
 use super::ids::{AdapterId, ModelId, RequestId, Time};
@@ -9,25 +9,25 @@ use super::slots;
 use super::world::World;
 use std::time::Duration;
 
-/// A request that fits into one batch is cut only if it would take this many times longer whole.
+/// A request that fits into one batch is split only if it would take longer than this factor whole.
 const CUT_GAIN: f64 = 1.2;
-/// Who is held back looks again no sooner than this.
+/// Minimum of seconds until a lane that is held back is considered again.
 const LOOK_AGAIN_MIN: f64 = 0.001;
 
-/// What is done next with the requests of a lane.
+/// The next step for the requests of a lane.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Step {
-    /// This adapter runs so many rows from one end of the lane.
+    /// This adapter runs `rows` rows from one end of the lane.
     Run { slot: Slot, lane: Lane, end: End, rows: u32 },
     /// This adapter loads the model.
     Load(AdapterId),
-    /// Nobody can serve this request before its deadline.
+    /// No adapter can serve this request before its deadline.
     Reject(RequestId),
-    /// It is best left to an adapter that is not free yet: until then, if that is known.
+    /// An adapter that is not free yet should serve it: wait until then, if the time is known.
     Wait(Option<Time>),
 }
 
-/// Waits for the first of those that are not free, or for room.
+/// Returns a wait for the first adapter that becomes free, or for free memory.
 pub(super) fn wait_for_others(world: &World, now: Time, model: ModelId, slots: &[Slot]) -> Step {
     let awaited = slots.iter().filter(|slot| !slot.idle).map(|slot| slot.free);
     let soonest = awaited.fold(f64::INFINITY, f64::min).max(LOOK_AGAIN_MIN);
@@ -35,8 +35,9 @@ pub(super) fn wait_for_others(world: &World, now: Time, model: ModelId, slots: &
     Step::Wait(slots::room_at(world, now, model).into_iter().chain(free).min())
 }
 
-/// Runs rows from one end of a lane: about `share`, or all of a request that would else be cut. `level`
-/// are the seconds within which all that waits will be served.
+/// Returns a step that runs rows from one end of a lane: about `share`, or all of a request that
+/// would otherwise be split. `level` is the number of seconds within which all waiting rows will be
+/// served.
 pub(super) fn from_lane(
     world: &World,
     now: Time,
@@ -61,8 +62,8 @@ pub(super) fn from_lane(
     Step::Run { slot: best, lane, end, rows: share }
 }
 
-/// This adapter cannot make the deadline of a request: if none can it is turned away before
-/// it wastes one, else it is left to who can.
+/// Handles a request with a deadline that this adapter cannot meet: it is rejected before it costs
+/// time if no adapter can meet it, and otherwise left to one that can.
 fn give_up_or_wait(
     world: &World,
     now: Time,
@@ -77,7 +78,7 @@ fn give_up_or_wait(
     if slots.iter().any(|slot| !slot.idle) {
         return wait_for_others(world, now, request.lane.model, slots);
     }
-    // Nobody has measured it yet: trying is the only way to know.
+    // No adapter has measured it yet: an attempt is the only way to measure it.
     try_alone(world, id, request, slots)
 }
 

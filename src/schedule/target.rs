@@ -1,9 +1,9 @@
-//! The target that scheduling aims at: the latency target of the model, or a little more than the
-//! fastest adapter takes, where that is longer.
+//! Latency that scheduling aims at: the latency target of the model, or a little more than the time
+//! of the fastest adapter, where that is longer.
 //!
-//! A target that no adapter can meet is no reason to turn adapters on. So a request of so many rows
-//! is due after `max(target, REACH * best)`, where `best` is the least predicted time of its rows on
-//! one warm adapter, or on all together if they do not fit into one batch.
+//! A target that no adapter can meet must not turn adapters on. So a request of `rows` rows is due
+//! after `max(target, REACH * best)`, where `best` is the least predicted time of its rows on one
+//! warm adapter, or on all together if they do not fit into one batch.
 
 use super::adapter::Adapter;
 use super::event::Wish;
@@ -15,10 +15,10 @@ use super::world::World;
 use super::{eligible, estimates, slots};
 use std::time::Duration;
 
-/// Times the least predicted time that scheduling aims at.
+/// Factor on the least predicted time that scheduling aims at.
 const REACH: f64 = 1.25;
 
-/// The latency that scheduling aims at for a request of so many rows, of a size as in
+/// Returns the latency that scheduling aims at for a request of `rows` rows, of a size as in
 /// [`super::ids::Shape`]: at least the target of the model.
 pub(super) fn aim_for(world: &World, model: ModelId, size: u8, rows: u32) -> Duration {
     let slo = world.models.get(&model).map_or(Duration::ZERO, |profile| profile.slo);
@@ -26,19 +26,19 @@ pub(super) fn aim_for(world: &World, model: ModelId, size: u8, rows: u32) -> Dur
     least.map_or(slo, |seconds| slo.max(Duration::from_secs_f64((REACH * seconds).min(1e6))))
 }
 
-/// The same for a request of one row.
+/// Returns the same for a request of one row.
 pub(super) fn aim(world: &World, model: ModelId) -> Duration {
     aim_for(world, model, 0, 1)
 }
 
-/// The least predicted time of one row; `None` where no adapter has been measured.
+/// Returns the least predicted time of one row; `None` where no adapter has been measured.
 pub(super) fn best(world: &World, model: ModelId) -> Option<Duration> {
     let seconds = least_time(world, model, 0, 1).filter(|seconds| seconds.is_finite())?;
     Some(Duration::from_secs_f64(seconds.clamp(0.0, 1e6)))
 }
 
-/// The least cautiously predicted seconds of so many rows on adapters that are warm and have
-/// nothing else to do; `None` where no adapter has been measured.
+/// Returns the least cautiously predicted seconds of these rows on warm adapters without other
+/// work; `None` where no adapter has been measured.
 fn least_time(world: &World, model: ModelId, size: u8, rows: u32) -> Option<f64> {
     let usable = world.adapters.iter().filter(|(_, adapter)| is_usable(world, adapter, model));
     let slots: Vec<Slot> =
@@ -48,7 +48,7 @@ fn least_time(world: &World, model: ModelId, size: u8, rows: u32) -> Option<f64>
     alone.or_else(|| Some(level(&slots, rows.into())).filter(|_| !slots.is_empty()))
 }
 
-/// Whether the adapter may serve the model sooner or later, and it is known how fast.
+/// Returns whether the adapter may serve the model now or later, at a known speed.
 fn is_usable(world: &World, adapter: &Adapter, model: ModelId) -> bool {
     let serves = adapter.profile.role == Role::Regular
         || eligible::is_bridged(world, adapter, model)

@@ -9,7 +9,7 @@ use super::quarantine;
 use super::state::Lifecycle;
 use super::world::World;
 
-/// Does what is due for every adapter whose deadline has passed.
+/// Handles the passed deadlines of all adapters.
 pub(super) fn expire(world: &mut World, out: &mut Outbox, now: Time) {
     for adapter in world.adapters.values_mut() {
         adapter.refused.retain(|_, until| *until > now);

@@ -1,4 +1,4 @@
-//! Trust in adapters that failed or computed wrongly.
+//! Reliability of adapters after faults and wrong results.
 
 use super::adapter::Adapter;
 use super::eligible;
@@ -6,26 +6,26 @@ use super::event::Fault;
 use super::ids::{AdapterId, ModelId};
 use super::world::World;
 
-/// Whether an adapter has not failed again and again.
+/// Returns whether an adapter is reliable: it has few enough consecutive faults.
 pub(super) fn is_trusted(world: &World, adapter: &Adapter) -> bool {
     let retries = world.settings.retries_max.max(1);
     let retries = match adapter.last_fault {
-        // It does less the next time, as often as that can be.
+        // The next attempt uses smaller batches, as often as they can be halved.
         Some(Fault::Memory) => retries + halvings_max(world),
-        // Each costs minutes, on one adapter after the other.
+        // Each start timeout costs minutes, on one adapter after the other.
         Some(Fault::StartStuck) => 1,
         _ => retries,
     };
     adapter.strikes <= retries
 }
 
-/// How often the largest batch can be halved.
+/// Returns the number of times that the largest batch can be halved.
 fn halvings_max(world: &World) -> u32 {
     let rows = world.models.values().map(|model| model.max_rows).max();
     rows.and_then(u32::checked_ilog2).map_or(0, |log| log + 1)
 }
 
-/// Whether this adapter must leave the model to others that can be trusted.
+/// Returns whether this adapter must leave the model to others without wrong results.
 pub(super) fn is_on_trial(world: &World, id: AdapterId, adapter: &Adapter, model: ModelId) -> bool {
     let trusted = |(other, a): (&AdapterId, &Adapter)| {
         let goes = a.state().stops_for_good();
@@ -38,8 +38,8 @@ pub(super) fn is_on_trial(world: &World, id: AdapterId, adapter: &Adapter, model
     adapter.trial > 0 && world.adapters.iter().any(trusted)
 }
 
-/// Whether turning this adapter on may help with what waits for a model: one that failed again
-/// and again, or computed wrongly, gives way as long as a better one may be turned on.
+/// Returns whether turning this adapter on may help with the waiting rows of a model: an unreliable
+/// adapter, or one under validation, is not used as long as a better one may be turned on.
 pub(super) fn helps_with(world: &World, adapter: &Adapter, model: ModelId) -> bool {
     let good = |a: &Adapter| a.trial == 0 && is_trusted(world, a);
     let better = |(other, a): (&AdapterId, &Adapter)| {

@@ -1,9 +1,9 @@
-//! How long an adapter waits for work before it goes.
+//! Time that an adapter waits for work before it turns off.
 //!
-//! Where a start fits into the target it is ski rental (Karlin et al., *Competitive randomized
-//! algorithms for nonuniform problems*, 1994): an adapter goes when it stood idle for as long as
-//! idling costs what turning it on again will, so that it never wastes more than twice the least
-//! energy, or as much sooner as the last spells without work teach (`spells.rs`).
+//! Where a start fits into the target, it is ski rental (Karlin et al., *Competitive randomized
+//! algorithms for nonuniform problems*, 1994): an adapter turns off when idling has cost as much as
+//! turning it on again will, so that it never wastes more than twice the least energy; or earlier,
+//! as learned from the last idle periods (`spells.rs`).
 //!
 //! Where a start makes requests late, each of them has a price:
 //!
@@ -11,12 +11,12 @@
 //! wait = (start + price + penalty * late) / idle
 //! ```
 //!
-//! with joules of a start, its price and the penalty for a late request, late requests of the last
-//! starts that requests waited for, on average, and watts idle; at least as long as a start takes, at
-//! most an hour. `penalty * late` is bounded. Where a start is hardly longer than what the target
-//! leaves, the bound is higher, and the learned price of late requests counts too (`misses.rs`).
-//! Against an adversary that sends a request as soon as the adapter is off, energy is at most
-//! `2 + (price + penalty * late) / start` times the least.
+//! with joules of a start, its price and the penalty for a late request, the mean number of late
+//! requests of the last starts that requests waited for, and watts idle; at least as long as a
+//! start takes, at most an hour. `penalty * late` is bounded. Where a start is hardly longer than
+//! the slack that the target leaves, the bound is higher, and the learned price of late requests
+//! counts too (`misses.rs`). Against an adversary that sends a request as soon as the adapter is
+//! off, energy is at most `2 + (price + penalty * late) / start` times the least.
 
 use super::adapter::Adapter;
 use super::decision::Reason;
@@ -28,26 +28,26 @@ use super::world::World;
 use super::{eligible, lifecycle, places, slots, start_price, target};
 use std::time::Duration;
 
-/// Nothing stays on longer than this without need, in seconds, whatever the numbers say.
+/// Maximum of seconds that an adapter stays on without need, whatever the estimates are.
 const WAIT_MAX: f64 = 3600.0;
-/// No start is for nothing, in seconds of idling.
+/// Minimum cost of a start, in seconds of idling, so that no start counts as free.
 const WAIT_MIN: f64 = 1e-3;
-/// What misses are worth at most while an adapter waits for work, where its start fits into the
-/// target: two watt-hours, or ten minutes. What a start makes miss says nothing of how much came at
-/// once.
+/// Maximum value of misses while an adapter waits for work, where its start fits into the target:
+/// two watt-hours, or ten minutes. The misses of a start do not indicate how many requests arrived
+/// at once.
 const MISSES_JOULES_MAX: f64 = 7200.0;
 const MISSES_WAIT_MAX: f64 = 600.0;
-/// Longest start, in multiples of the slack that the target leaves, up to which the learned price of
-/// late requests counts: beyond it almost every request that waits for a start is late.
+/// Longest start, in multiples of the slack that the target leaves, up to which the learned price
+/// of late requests counts: beyond it almost every request that waits for a start is late.
 const SHARE_MAX: f64 = 2.0;
 /// Factor of the bounds of that price and of the penalty for such starts.
 const NEAR: f64 = 3.0;
-/// Nor does anything go sooner than its start took, or this, in seconds: drivers are not cycled for
-/// shorter pauses.
+/// Minimum of seconds that an adapter stays on, or the duration of its start if that is shorter:
+/// drivers are not cycled for shorter pauses.
 const PAUSE: f64 = 1.0;
 
-/// How long an idle adapter stays, in seconds, and why: joules of a start with its price, and what
-/// the requests that the start makes late are worth.
+/// Seconds that an idle adapter stays on, and the reason: joules of a start with its price, and the
+/// value of the requests that the start makes late.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wait {
     pub(super) seconds: f64,
@@ -55,7 +55,7 @@ pub(super) struct Wait {
     late_joules: f64,
 }
 
-/// The adapter to let go next, and when.
+/// The adapter to drain next, and the time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dispensable {
     adapter: AdapterId,
@@ -64,7 +64,7 @@ pub(super) struct Dispensable {
     wait: Wait,
 }
 
-/// Lets adapters go that have waited long enough for work.
+/// Begins draining adapters that have waited long enough for work.
 pub(super) fn shrink_by_cost(world: &mut World, out: &mut Outbox, now: Time) -> bool {
     for id in world.best_first() {
         let Some(adapter) = world.adapters.get(&id) else { continue };
@@ -102,7 +102,7 @@ pub(super) fn shrink_by_cost(world: &mut World, out: &mut Outbox, now: Time) -> 
 }
 
 impl Wait {
-    /// Waits for so many seconds at least, at most an hour: that is what late requests are worth.
+    /// Extends the wait to these seconds, at most an hour, which are the value of late requests.
     fn extend(&mut self, adapter: &Adapter, seconds: f64) {
         let seconds = seconds.min(WAIT_MAX);
         if seconds > self.seconds {
@@ -112,15 +112,15 @@ impl Wait {
     }
 }
 
-/// Seconds of idling that cost so many joules.
+/// Returns the seconds of idling that cost this energy.
 fn idle_seconds(adapter: &Adapter, joules: f64) -> f64 {
     let idle = adapter.profile.power.idle_mw.max(1) as f64 * 1e-3;
     (joules / idle).clamp(WAIT_MIN, WAIT_MAX)
 }
 
-/// The adapter that goes first if nothing changes.
+/// Returns the adapter that turns off first if nothing changes.
 pub(super) fn dispensable(world: &World) -> Option<Dispensable> {
-    // Who still warms up is no reason to let go of those that serve.
+    // An adapter that still warms up is not a reason to turn off those that serve.
     let serving = world.adapters.values().filter(|adapter| adapter.state().serves()).count();
     let spare = eligible::on_for_good(world) > world.settings.min || world.closing.is_some();
     let counted =
@@ -130,7 +130,7 @@ pub(super) fn dispensable(world: &World) -> Option<Dispensable> {
     candidates.min_by_key(|candidate| candidate.until)
 }
 
-/// Until when this adapter stays although nothing needs it.
+/// Returns the time until which this adapter stays on without work.
 fn until(world: &World, id: AdapterId, serving: usize) -> Option<Dispensable> {
     let adapter = world.adapters.get(&id)?;
     if adapter.wish != Wish::Auto
@@ -139,9 +139,9 @@ fn until(world: &World, id: AdapterId, serving: usize) -> Option<Dispensable> {
     {
         return None;
     }
-    // Rows go to the cheapest, or the soonest: who is given none is not needed.
+    // Rows go to the best adapters first: an idle one that gets none is not needed.
     let since = adapter.state().idle_since()?;
-    // The last one serves whatever comes: it goes only when nothing does.
+    // The last one serves all requests, so it turns off only when none are left.
     let last = serving == 1;
     if last && world.queue.len() > 0 {
         return None;
@@ -161,7 +161,7 @@ fn until(world: &World, id: AdapterId, serving: usize) -> Option<Dispensable> {
     Some(Dispensable { adapter: id, until, since, wait })
 }
 
-/// How long this adapter waits for work.
+/// Returns the time that this adapter waits for work.
 pub(super) fn wait(world: &World, id: AdapterId, adapter: &Adapter) -> Wait {
     let start = start_price::start_seconds(world, id, adapter);
     let share = start_share(world, id, adapter, start);
@@ -176,8 +176,8 @@ pub(super) fn wait(world: &World, id: AdapterId, adapter: &Adapter) -> Wait {
     if learned.seconds > late.seconds { learned } else { late }
 }
 
-/// Where every start makes requests late: until idling has cost as much as a start and those, which
-/// are worth `bounds` times the usual bound at most.
+/// Returns the wait where every start makes requests late: until idling has cost as much as a start
+/// and its late requests, which are worth at most `bounds` times the usual bound.
 fn late_wait(world: &World, adapter: &Adapter, start: f64, bounds: f64) -> Wait {
     let start_joules = start_price::activation_joules(world, adapter, start);
     let late_joules = start_price::late_joules_up_to(
@@ -190,8 +190,8 @@ fn late_wait(world: &World, adapter: &Adapter, start: f64, bounds: f64) -> Wait 
     Wait { seconds, start_joules, late_joules }
 }
 
-/// Where starts fit into the target, or almost: at a price of late requests that follows how many
-/// there are, up to `bounds` times the usual bounds.
+/// Returns the wait where starts fit into the target, or almost: at a price of late requests that
+/// follows their number, up to `bounds` times the usual bounds.
 fn learned_wait(world: &World, adapter: &Adapter, start: f64, bounds: f64) -> Wait {
     let start_joules = start_price::activation_joules(world, adapter, start);
     let break_even = idle_seconds(adapter, start_joules);
@@ -204,8 +204,8 @@ fn learned_wait(world: &World, adapter: &Adapter, start: f64, bounds: f64) -> Wa
     Wait { seconds: seconds.max(start.min(PAUSE)), start_joules, late_joules }
 }
 
-/// Seconds of a start, as a share of what the target leaves for it beside a row. A request that
-/// waits for one of more than 1 is late.
+/// Returns the seconds of a start, as a share of the time that the target leaves for it beside a
+/// row. A request that waits for a start with a share above 1 is late.
 fn start_share(world: &World, id: AdapterId, adapter: &Adapter, start: f64) -> f64 {
     let used = adapter.replicas.iter().max_by_key(|(_, replica)| replica.used);
     used.map_or(0.0, |(model, _)| {

@@ -1,4 +1,4 @@
-//! Everything that decisions depend on.
+//! The state that decisions depend on.
 
 use super::adapter::Adapter;
 use super::arrival_rate::ArrivalRate;
@@ -13,7 +13,7 @@ use super::settings::{ModelProfile, Settings};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// What the scheduler knows: of its settings, of models, adapters and requests, and what it learned.
+/// Knowledge of the scheduler: settings, models, adapters, requests and learned values.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) settings: Settings,
@@ -22,31 +22,31 @@ pub(super) struct World {
     /// Every adapter, best first: by class, then by measured speed.
     pub(super) order: Vec<AdapterId>,
     pub(super) queue: Queue,
-    /// Whether adapters were listed at all.
+    /// Adapters have been listed.
     pub(super) discovered: bool,
     pub(super) surplus_since: Option<Time>,
-    /// When what waits beside an idle adapter is looked at again.
+    /// Time at which rows that wait beside an idle adapter are considered again.
     pub(super) look_again: Option<Time>,
-    /// When an adapter must be turned on at the latest for what waits.
+    /// Latest time at which an adapter must be turned on for the waiting rows.
     pub(super) start_at: Option<Time>,
     pub(super) misses: Misses,
     pub(super) arrivals: ArrivalRate,
     pub(super) bridge_spells: BridgeSpells,
     pub(super) popularity: Popularity,
     pub(super) ahead: Ahead,
-    /// Whether an adapter has just failed that had failed again and again before.
+    /// An unreliable adapter has just failed again.
     pub(super) failed_again: bool,
-    /// Whether no process can be started, for a cause in the server's environment; no adapter is
-    /// turned on meanwhile.
+    /// No process can be started, for a cause in the server's environment; no adapter is turned on
+    /// meanwhile.
     pub(super) starts_blocked: bool,
-    /// Attempts to start a worker that failed for such causes, since one was ready.
+    /// Number of attempts to start a worker that failed for such causes since one was ready.
     pub(super) failed_starts: u32,
-    /// Set once the server goes down: until when admitted requests may still be served.
+    /// Set at shutdown: time until which admitted requests may still be served.
     pub(super) closing: Option<Time>,
     pub(super) numbers: Numbers,
 }
 
-/// What is given out once and never again.
+/// Numbers that are used only once.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     pub(super) request: u64,
@@ -91,7 +91,7 @@ impl World {
         }
     }
 
-    /// The adapter, if the message is of its present life.
+    /// Returns the adapter, if the message is of its present incarnation.
     pub(super) fn current(
         &mut self,
         id: AdapterId,
@@ -100,12 +100,12 @@ impl World {
         self.adapters.get_mut(&id).filter(|adapter| adapter.incarnation == incarnation)
     }
 
-    /// Every adapter, best first.
+    /// Returns every adapter, best first.
     pub(super) fn best_first(&self) -> Vec<AdapterId> {
         self.order.clone()
     }
 
-    /// Brings `order` up to date: by class, then by measured speed, then by id.
+    /// Updates `order`: by class, then by measured speed, then by id.
     pub(super) fn sort(&mut self) {
         let key = |id: &AdapterId| {
             let adapter = self.adapters.get(id);
@@ -116,23 +116,23 @@ impl World {
         self.order = order;
     }
 
-    /// Whether rows go to the adapters that take the least energy for them, as long as they make
-    /// the target there; not to where they are served soonest.
+    /// Returns whether rows go to the adapters that need the least energy for them, as long as they
+    /// meet the target there, instead of to those that serve them earliest.
     pub(super) fn packs(&self) -> bool {
         matches!(self.goal(), Some(Goal::Balanced | Goal::Energy)) && self.closing.is_none()
     }
 
-    /// Whether short answer times come first.
+    /// Returns whether short answer times come first.
     pub(super) fn hurries(&self) -> bool {
         self.goal() == Some(Goal::Latency)
     }
 
-    /// Whether rows should wait for company as long as they may.
+    /// Returns whether rows should wait for larger batches as long as they may.
     pub(super) fn waits_for_company(&self) -> bool {
         self.goal() == Some(Goal::Energy)
     }
 
-    /// What is queued and in flight.
+    /// Returns the queued and the in-flight work.
     pub(super) fn outstanding(&self) -> Outstanding {
         let queue = &self.queue;
         Outstanding {
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    /// The same together.
+    /// Returns the sum of both.
     pub(super) fn load(&self) -> Load {
         let outstanding = self.outstanding();
         Load {
