@@ -1,10 +1,9 @@
 //! The command line together with the environment, and what is odd about them.
 
 use super::{Cli, Command};
-use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
-use config::{ServeArgs, renamed_flag, renamed_variable, unknown_variables};
+use config::{ServeArgs, renamed_flag, unknown_variables};
 use std::collections::BTreeSet;
 use top::TopArgs;
 use types::key_file;
@@ -32,7 +31,6 @@ pub(super) fn parse() -> Given {
     let mut warnings = unknown_variables(&variables());
     match &mut command {
         Command::Serve(args) => {
-            reject_renamed_variables();
             let ServeArgs { api_key, api_key_file, latency_target, slo, .. } = args.as_mut();
             keys.prefer_arguments(api_key, api_key_file);
             sources(["latency_target", "slo"]).prefer_arguments(latency_target, slo);
@@ -54,13 +52,6 @@ pub(super) fn parse() -> Given {
         );
     }
     Given { command, warnings }
-}
-
-/// Ends the process if the environment has a former name of a variable.
-fn reject_renamed_variables() {
-    if let Some(message) = renamed_variable(&variables()) {
-        Cli::command().error(ErrorKind::UnknownArgument, message).exit();
-    }
 }
 
 /// Sources of two arguments that exclude each other, such as an API key and its file.

@@ -28,7 +28,7 @@ pub use limits::{Limits, Workers};
 pub use line::CHANGEABLE;
 pub use live::Changes;
 pub use log_filter::log_filter;
-pub use renamed::{renamed_flag, renamed_variable};
+pub use renamed::renamed_flag;
 pub use telemetry::{LogFormat, Telemetry};
 pub use test_options::TestOptions;
 pub use tls::Tls;
@@ -123,6 +123,7 @@ impl Config {
             Some(path) => Config::read(path)?,
             None => Config::default(),
         };
+        renamed::check_variables()?;
         renamed::check_flags(args)?;
         config.apply(args);
         config.check()?;

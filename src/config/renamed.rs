@@ -3,8 +3,8 @@
 
 use super::ServeArgs;
 use anyhow::{bail, ensure};
-use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
+use clap::{Args, Command};
 use toml::Table;
 
 /// Former and present paths in the configuration file. Flags and variables are derived from them.
@@ -97,25 +97,33 @@ fn flags_of(path: &str) -> [String; 2] {
     [name.clone(), format!("no-{name}")]
 }
 
-/// An error for a former variable in the environment of this process that names the present one,
-/// which is one of `known`.
+/// Checks the names of the variables of this process.
+///
+/// # Errors
+/// If one has a former name of a variable, with the present name.
 #[allow(clippy::disallowed_methods, reason = "config is the home of the environment")]
-pub fn renamed_variable(known: &[String]) -> Option<String> {
-    renamed_among(known, |name| std::env::var_os(name).is_some())
+pub(super) fn check_variables() -> anyhow::Result<()> {
+    check_variables_by(|name| std::env::var_os(name).is_some())
 }
 
-fn renamed_among(known: &[String], is_set: impl Fn(&str) -> bool) -> Option<String> {
+fn check_variables_by(is_set: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+    let serve = ServeArgs::augment_args(Command::new("serve"));
+    let known: Vec<&str> =
+        serve.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
     let variable = |path: &str| format!("CONCERTINA_{}", path.replace('.', "_").to_uppercase());
     let renamed = RENAMED.iter().map(|(old, new)| (variable(old), variable(new)));
-    let mut renamed = renamed.filter(|(old, new)| known.contains(new) && is_set(old));
-    renamed.next().map(|(old, new)| format!("{old} is now {new}"))
+    let mut renamed = renamed.filter(|(_, new)| known.contains(&&**new));
+    match renamed.find(|(old, _)| is_set(old)) {
+        Some((old, new)) => bail!("{old} is now {new}"),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Config;
-    use clap::{Args, FromArgMatches};
+    use clap::FromArgMatches;
     use std::time::Duration;
 
     fn read(text: &str) -> Result<Config, String> {
@@ -182,12 +190,12 @@ mod tests {
 
     #[test]
     fn former_variables_are_errors_that_give_the_present_ones() {
-        let known = ["CONCERTINA_MODELS", "CONCERTINA_MODELS_POLL_INTERVAL"].map(str::to_owned);
-        let error = |set: &str| renamed_among(&known, |name| name == set);
+        let check = |set: &str| check_variables_by(|name| name == set);
         let expected = "CONCERTINA_MODELS_POLL is now CONCERTINA_MODELS_POLL_INTERVAL";
-        assert_eq!(error("CONCERTINA_MODELS_POLL").as_deref(), Some(expected));
-        assert_eq!(error("CONCERTINA_MODELS_POLL_INTERVAL"), None);
-        assert_eq!(error("CONCERTINA_WORKERS_RUN"), None);
+        assert_eq!(check("CONCERTINA_MODELS_POLL").unwrap_err().to_string(), expected);
+        assert!(check("CONCERTINA_MODELS_POLL_INTERVAL").is_ok());
+        // No variable ever had this name.
+        assert!(check("CONCERTINA_WORKERS_RUN").is_ok());
     }
 
     #[test]
