@@ -168,7 +168,7 @@ def check_wrong_shape(client):
 def check_wrong_model(client):
     image = triton.InferInput("image", [1, 28, 28], "UINT8")
     image.set_data_from_numpy(seven())
-    expect_error(lambda: client.infer("nope", [image]), "there is no model 'nope'", "404")
+    expect_error(lambda: client.infer("nope", [image]), "model 'nope' not found", "404")
 
 
 def state(client, name):
@@ -211,7 +211,7 @@ def check_unload_and_load(client):
     client.unload_model("echo")
     assert not client.is_model_ready("echo")
     assert state(client, "echo") == "UNAVAILABLE"
-    expect_error(lambda: echo(client), "there is no model 'echo'", "404")
+    expect_error(lambda: echo(client), "model 'echo' not found", "404")
     client.load_model("echo")
     assert client.is_model_ready("echo")
     assert state(client, "echo") == "READY"

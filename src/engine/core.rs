@@ -1,4 +1,4 @@
-//! What the driver knows, and how it performs the actions of the scheduler.
+//! The state of the driver, and the execution of the scheduler's actions.
 
 use crate::calls::admissions::Admissions;
 use crate::calls::held_memory::Memory;
@@ -28,28 +28,29 @@ use types::tensor::Tensors;
 use wire::server::Outgoing;
 use wire::{TensorHeader, ToWorker};
 
-/// What came of a batch, until the scheduler says what to do with it.
+/// The outcome of a batch, kept until the scheduler emits the action for it.
 pub(crate) enum BatchOutcome {
     Outputs(Tensors, Compute),
     Error(Error),
 }
 
-/// The way down of the server.
+/// State of the server's shutdown.
 #[derive(Default)]
 pub(crate) struct Shutdown {
-    /// True once nothing more is admitted.
+    /// True once no further request is admitted.
     pub(crate) has_begun: bool,
-    /// Until when admitted requests may end, before the scheduler is told to shut down.
+    /// The end of the time for admitted requests; the scheduler is shut down then.
     pub(crate) deadline: Option<Instant>,
-    /// Requests that were turned away because the server goes down.
-    pub(crate) cut: u64,
+    /// Number of requests that were rejected because of the shutdown.
+    pub(crate) rejected: u64,
 }
 
-/// Owns the scheduler and everything it only knows by number. Each part is changed by its own methods.
+/// The scheduler and the data behind the numbers that it uses. Each part changes only through its
+/// own methods.
 pub(crate) struct Core {
     pub(crate) scheduler: Scheduler,
     pub(crate) catalogue: Catalogue,
-    /// Where clients look models up.
+    /// The catalogue that clients' requests read.
     pub(crate) catalogues: watch::Sender<Arc<Catalogue>>,
     pub(crate) fleet: Fleet,
     pub(crate) requests: Requests,
@@ -66,7 +67,7 @@ pub(crate) struct Core {
     pub(crate) environment: Environment,
     pub(crate) keeper: FileKeeper,
     pub(crate) listings: Listings,
-    /// When what was learned was last written.
+    /// The time at which learned values were last written to disk.
     pub(crate) saved: Instant,
     pub(crate) arrivals: Arrivals,
     pub(crate) begin: Instant,
@@ -76,7 +77,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// One turn: the event in, the actions out; then the same for what follows from them.
+    /// Handles an event and performs the resulting actions, then handles the events that follow.
     pub(crate) fn turn(&mut self, event: Event) {
         self.step(event);
         while let Some(event) = self.slices.due.pop_front() {
@@ -90,11 +91,11 @@ impl Core {
         while let Some(action) = self.scheduler.poll_action() {
             self.perform(action);
         }
-        // A failed batch's error is only of use to the rejections of its own turn.
+        // The error of a failed batch is needed only by the rejections of the same turn.
         self.outcomes.retain(|_, outcome| matches!(outcome, BatchOutcome::Outputs(..)));
     }
 
-    /// Shows what there is now.
+    /// Publishes a snapshot of the current state.
     pub(crate) fn publish(&mut self) {
         let time = self.time();
         self.fleet.refresh(time);
@@ -157,8 +158,11 @@ impl Core {
         let inputs = match self.requests.gather(&batch) {
             Ok(inputs) => inputs,
             Err(error) => {
-                // Every request of a batch is owed an answer when the batch is formed.
-                tracing::error!(batch = batch.id.0, "a batch cannot be put together: {error}");
+                // A batch is formed only of requests that are pending, so this is a bug.
+                tracing::error!(
+                    batch = batch.id.0,
+                    "failed to gather the inputs of a batch: {error}"
+                );
                 return;
             }
         };

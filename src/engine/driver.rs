@@ -1,4 +1,4 @@
-//! The one task that feeds the scheduler and performs its actions.
+//! The task that feeds the scheduler and performs its actions.
 
 use crate::calls::admissions::Admissions;
 use crate::calls::handle::EngineHandle;
@@ -41,29 +41,29 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use types::clock;
 use types::error::Error;
 
-/// Calls between the API and the driver; the queue proper is the scheduler's.
+/// Capacity of the channel from the API to the driver. Requests queue in the scheduler, not here.
 const CALLS_MAX: usize = 1024;
-/// Hang-ups between the API and the driver. One that does not fit costs a needless run.
+/// Capacity of the channel for cancellations. One that does not fit costs a needless run.
 const CANCELS_MAX: usize = 4096;
 const CONTROLS_MAX: usize = 64;
-/// How often what was learned is written to disk, if it changed.
-const SAVE_EVERY: Duration = Duration::from_secs(30);
-/// Reports between workers and the driver; a full channel makes the workers wait.
+/// Interval at which learned values are written to disk, if they changed.
+const SAVE_INTERVAL: Duration = Duration::from_secs(30);
+/// Capacity of the channel for reports of workers; a full channel makes the workers wait.
 const REPORTS_MAX: usize = 1024;
 
-/// What the driver receives.
+/// The receiving halves of the driver's channels.
 pub(crate) struct Inboxes {
     reports: mpsc::Receiver<WorkerReport>,
     calls: mpsc::Receiver<Submitted>,
     cancels: mpsc::Receiver<RequestId>,
-    /// Requests whose readers have read enough for another time slice.
+    /// Requests to resume: their readers have space for another time slice.
     resumed: mpsc::Receiver<RequestId>,
     controls: mpsc::Receiver<Control>,
     lookups: mpsc::Receiver<LookupResult>,
     hotplug: Hotplug,
 }
 
-/// The one task: what it knows, and what it receives.
+/// The driver's task: its state and its channels.
 pub(crate) struct Driver {
     core: Core,
     inboxes: Inboxes,
@@ -95,7 +95,7 @@ impl Driver {
             configured: Arc::default(),
             admissions: Admissions::default(),
             memory: Memory::new(config.held_bytes_max),
-            host_permits: Arc::new(Semaphore::new(host_permits())),
+            host_permits: Arc::new(Semaphore::new(host_steps_max())),
             metrics: statistics.metrics.clone(),
             history,
             begin,
@@ -138,15 +138,15 @@ impl Driver {
         (Driver { core, inboxes }, handle)
     }
 
-    /// Runs until the server was shut down and every worker is gone.
+    /// Runs until the server has been shut down and every worker has exited.
     pub(crate) async fn run(mut self) {
         loop {
             if let Some(event) = self.next_event().await {
                 self.core.turn(event);
             }
             serving::remove_left(&mut self.core);
-            if self.inboxes.hotplug.has_slept() {
-                self.core.listings.again("the machine has slept");
+            if self.inboxes.hotplug.was_suspended() {
+                self.core.listings.request("the machine was suspended");
             }
             memory_watch::watch_memory(&mut self.core);
             let time = self.core.time();
@@ -157,19 +157,19 @@ impl Driver {
             {
                 self.core.publish();
             }
-            if self.core.saved.elapsed() >= SAVE_EVERY {
+            if self.core.saved.elapsed() >= SAVE_INTERVAL {
                 let _ = discovery::save(&mut self.core);
             }
             if self.core.scheduler.is_closing() && self.core.scheduler.is_down() {
                 if let Some(written) = discovery::save(&mut self.core) {
                     let _ = written.await;
                 }
-                // The last word, for whoever looks when all is over.
+                // The final snapshot, for requests of the API that are still open.
                 self.core.publish();
-                if self.core.shutdown.cut > 0 {
+                if self.core.shutdown.rejected > 0 {
                     tracing::warn!(
-                        "{} requests were turned away on the way down",
-                        self.core.shutdown.cut
+                        "{} requests were rejected during the shutdown",
+                        self.core.shutdown.rejected
                     );
                 }
                 return;
@@ -177,22 +177,22 @@ impl Driver {
         }
     }
 
-    /// Waits for the next thing that concerns the scheduler; `None` if it was something else.
+    /// Waits for the next input; `None` if it does not concern the scheduler.
     async fn next_event(&mut self) -> Option<Event> {
         let (core, inboxes) = (&mut self.core, &mut self.inboxes);
         let timeout = core.scheduler.next_timeout().and_then(|at| core.begin.checked_add(at.0));
         let (publish, list_at) = (core.publisher.due_at(), core.listings.due);
-        // Reports come first: they free adapters.
+        // Reports have precedence because they free adapters.
         tokio::select! { biased;
             Some(report) = inboxes.reports.recv() => reports::handle(core, report),
             Some(submitted) = inboxes.calls.recv() => self.admit(submitted),
-            Some(id) = inboxes.cancels.recv() => self.forget(id),
+            Some(id) = inboxes.cancels.recv() => self.cancel(id),
             Some(id) = inboxes.resumed.recv() => core.resume(id),
             Some(control) = inboxes.controls.recv() => self.handle_control(control),
             Some(lookups) = inboxes.lookups.recv() => last_good_files::use_lookup(core, lookups),
             entries = core.listings.ended() => discovery::discover(core, entries),
             why = inboxes.hotplug.changed() => {
-                core.listings.again(&why);
+                core.listings.request(&why);
                 None
             }
             () = ended(&core.admissions, core.shutdown.deadline) => self.shut_down(),
@@ -216,7 +216,7 @@ impl Driver {
             return None;
         }
         let Some(model) = self.core.catalogue.number(&submitted.call.model) else {
-            // It was unloaded while the call was on its way.
+            // The model was unloaded while the call was in the channel.
             submitted.reply.fail(rejection(Reject::ModelGone));
             return None;
         };
@@ -230,7 +230,7 @@ impl Driver {
         Some(Event::Arrived(arrival))
     }
 
-    /// What was asked for, and under which settings.
+    /// The recorded arrivals and the settings of the scheduler.
     fn whatif_inputs(&self) -> WhatifInputs {
         let roles = self.core.scheduler.adapters().map(|(_, adapter)| adapter.profile.role);
         WhatifInputs {
@@ -244,13 +244,13 @@ impl Driver {
         }
     }
 
-    /// The admitted requests have ended, or their time has.
+    /// Shuts the scheduler down once the admitted requests have ended or their time is over.
     fn shut_down(&mut self) -> Option<Event> {
         let deadline = self.core.shutdown.deadline.take()?;
         Some(Event::Shutdown { deadline: Time(deadline.duration_since(self.core.begin)) })
     }
 
-    fn forget(&mut self, request: RequestId) -> Option<Event> {
+    fn cancel(&mut self, request: RequestId) -> Option<Event> {
         self.core.cancel_slice(request);
         self.core.requests.remove(request).map(|_| Event::Cancelled { request })
     }
@@ -303,12 +303,12 @@ impl Driver {
     }
 }
 
-/// Steps of the host that run at once.
-fn host_permits() -> usize {
+/// The number of steps of the host that may run at the same time.
+fn host_steps_max() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// Waits for the end of the admitted requests, or for the deadline; forever where there is none.
+/// Waits for the end of the admitted requests or for the deadline; forever without a deadline.
 async fn ended(admissions: &Admissions, deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => admissions.all_ended(deadline).await,

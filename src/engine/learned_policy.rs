@@ -1,24 +1,24 @@
-//! What the policy learned of requests and clients, as it is kept in the file of `learned_profiles.rs`:
-//! with the time of day, and with names of models instead of their numbers.
+//! Learned values of the policy about requests and clients, in the form that the file of
+//! `learned_profiles.rs` contains: with times of day, and with names of models instead of numbers.
 
 use schedule::{ClientId, LearnedClient, LearnedPolicy, ModelId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Clients are forgotten after such a time; a clock that says more was set wrongly, then or now.
-const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
-/// More clients than the policy learns of are in no file of ours.
+/// Age after which clients are dropped. If the clock gives a greater age, it was set wrongly.
+const AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Maximum number of clients in the file, as in the policy.
 const CLIENTS_MAX: usize = 128;
 const MODELS_MAX: usize = 1024;
-/// Two readings of one time differ by so many milliseconds at most.
+/// Maximum difference in milliseconds between two readings of the same time.
 const SAME_MS: u64 = 100;
 
 /// Times are in milliseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct StoredPolicy {
-    /// When this was written.
+    /// The time at which the file was written.
     pub(crate) written_ms: u64,
     misses: Option<(i64, u64)>,
     /// By name.
@@ -26,7 +26,7 @@ pub(crate) struct StoredPolicy {
     clients: Vec<StoredClient>,
 }
 
-/// How often a model was asked for.
+/// The frequency of requests for a model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct StoredDemand {
@@ -34,11 +34,11 @@ struct StoredDemand {
     at_ms: u64,
 }
 
-/// When a client comes; see [`LearnedClient`].
+/// The rhythm of a client; see [`LearnedClient`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct StoredClient {
-    /// A number that stands for its key or network; none for all together.
+    /// A number for its key or network; `None` for all clients together.
     client: Option<u64>,
     model: String,
     began_ms: Option<u64>,
@@ -59,7 +59,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Keeps the time that was written before if it is the same one.
+/// Keeps the time from the previous file if both denote the same time.
 fn settle(ms: &mut u64, old: Option<u64>) {
     if let Some(old) = old.filter(|old| old.abs_diff(*ms) <= SAME_MS) {
         *ms = old;
@@ -67,7 +67,7 @@ fn settle(ms: &mut u64, old: Option<u64>) {
 }
 
 impl StoredPolicy {
-    /// What is to be written at this time of day.
+    /// Converts learned values for a file that is written at this time of day.
     pub(crate) fn keep(
         learned: &LearnedPolicy,
         now_ms: u64,
@@ -98,8 +98,8 @@ impl StoredPolicy {
         }
     }
 
-    /// Takes over from what was written before: what is known of models that are not served now, and
-    /// times that differ by no more than the reading of the clock.
+    /// Copies values from the previous file: those of models that are not served now, and times
+    /// that differ only by the reading of the clock.
     pub(crate) fn merge(&mut self, old: &StoredPolicy, is_served: impl Fn(&str) -> bool) {
         for (name, asked) in &old.models {
             if self.models.len() < MODELS_MAX && !is_served(name) {
@@ -123,18 +123,18 @@ impl StoredPolicy {
         self.clients.extend(absent.take(room).cloned());
     }
 
-    /// What was read, with times counted back from when it was written, and how long ago that was.
-    /// When clients come is left out where the clock says that it was long ago, or in the future.
+    /// The values in the file, with times relative to its writing, and the age of the file. Times
+    /// of clients are omitted if the clock places them too long ago or in the future.
     pub(crate) fn recall(
         &self,
         now_ms: u64,
         number: impl Fn(&str) -> Option<ModelId>,
     ) -> (LearnedPolicy, Duration) {
         let down = now_ms.checked_sub(self.written_ms).map(Duration::from_millis);
-        let down = down.filter(|down| *down < FORGOTTEN);
+        let down = down.filter(|down| *down < AGE_MAX);
         let ago = |at_ms: u64| {
             let ago = self.written_ms.checked_sub(at_ms).map(Duration::from_millis);
-            ago.filter(|ago| down.is_some() && *ago < FORGOTTEN)
+            ago.filter(|ago| down.is_some() && *ago < AGE_MAX)
         };
         let gaps = |all: &[u64]| all.iter().map(|ms| Duration::from_millis(*ms)).collect();
         let client = |client: &StoredClient| {
@@ -142,7 +142,7 @@ impl StoredPolicy {
             Some(LearnedClient {
                 client: client.client.map(ClientId),
                 model: number(&client.model)?,
-                // A spell cannot have ended before it began.
+                // A period of work cannot end before it begins.
                 began: began.filter(|began| worked.is_some_and(|worked| worked <= *began)),
                 worked: worked.unwrap_or_default(),
                 pauses: gaps(&client.pauses_ms),
@@ -163,25 +163,25 @@ impl StoredPolicy {
     }
 }
 
-/// The part that concerns one model, which is served from now on, with the time for which the server
-/// was down: an event for the model and one for each client. Where the model was not served before,
-/// no client was seen since its last request, so that its gap teaches nothing.
+/// The part for one model, which is served from now on, with the time for which the server was
+/// down: an event for the model and one for each client. If the model was not served before, no
+/// client was observed since its last request, so its gap must not be learned.
 pub(crate) fn of_model(
     (policy, down): (LearnedPolicy, Duration),
     was_served: bool,
 ) -> Vec<(LearnedPolicy, Duration)> {
     let model = LearnedPolicy { models: policy.models, ..LearnedPolicy::default() };
-    // All requests together were seen in this run.
+    // The values for all clients together have been learned in this run.
     let clients = policy.clients.into_iter().filter(|client| client.client.is_some());
     let alone = |client: LearnedClient| {
-        let (client, down) = if was_served { (client, down) } else { unseen(client, down) };
+        let (client, down) = if was_served { (client, down) } else { unobserved(client, down) };
         (LearnedPolicy { clients: vec![client], ..LearnedPolicy::default() }, down)
     };
     std::iter::once((model, down)).chain(clients.map(alone)).collect()
 }
 
-/// The same times, all of them since the last work counted as time in which the server was down.
-fn unseen(client: LearnedClient, down: Duration) -> (LearnedClient, Duration) {
+/// Counts the time since the client's last work as time in which the server was down.
+fn unobserved(client: LearnedClient, down: Duration) -> (LearnedClient, Duration) {
     let began = client.began.map(|began| began.saturating_sub(client.worked));
     let down = down.saturating_add(client.worked);
     (LearnedClient { began, worked: Duration::ZERO, ..client }, down)
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_learned_is_recalled_under_the_models_new_numbers() {
+    fn learned_values_are_restored_under_the_new_model_numbers() {
         let text = serde_json::to_vec(&kept()).unwrap();
         let read: StoredPolicy = serde_json::from_slice(&text).unwrap();
         let (recalled, down) = read.recall(NOW + 3000, number);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_change_is_the_same_and_what_is_absent_is_kept() {
+    fn unchanged_values_are_equal_and_absent_models_are_kept() {
         let old = kept();
         let name = |model: ModelId| Some(format!("m{}", model.0));
         let mut same = StoredPolicy::keep(&learned(), NOW + 1, name);
@@ -243,7 +243,7 @@ mod tests {
         assert_ne!(same, old);
         same.merge(&old, |name| name == "m1");
         assert_eq!(same, old);
-        // The model is not served: what is known of it stays.
+        // The values of a model that is not served are kept.
         let mut without = StoredPolicy::keep(&LearnedPolicy::default(), NOW, name);
         without.merge(&old, |_| false);
         assert_eq!((&without.clients, &without.models), (&old.clients, &old.models));
@@ -253,24 +253,24 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_comes_later_gets_its_own_part() {
+    fn model_that_is_added_later_gets_its_own_part() {
         let seconds = Duration::from_secs;
         let recalled = || kept().recall(NOW + 3000, number);
         let [(model, down), (client, unseen)] = &of_model(recalled(), false)[..] else { panic!() };
         assert_eq!((&model.models, *down), (&vec![(ModelId(9), 2500, seconds(50))], seconds(3)));
         assert_eq!((model.misses, &client.models, client.misses), (None, &Vec::new(), None));
-        // It asked 53 s ago, and may have come unseen since.
+        // Its last request was 53 s ago; later ones would not have been observed.
         assert_eq!(*unseen, seconds(53));
         let [client] = &client.clients[..] else { panic!("{client:?}") };
         assert_eq!((client.client, client.model), (Some(ClientId(7)), ModelId(9)));
         assert_eq!((client.began, client.worked), (Some(seconds(10)), seconds(0)));
-        // Another version of it was served all the time.
+        // Another version of the model was served all the time.
         let [_, (client, down)] = &of_model(recalled(), true)[..] else { panic!() };
         assert_eq!((client.clients[0].worked, *down), (seconds(50), seconds(3)));
     }
 
     #[test]
-    fn a_clock_that_jumps_makes_times_unknown_but_not_gaps() {
+    fn clock_jump_makes_times_unknown_but_not_gaps() {
         let year = 365 * 24 * 3600 * 1000;
         for now in [NOW - 1, NOW - year, 0, NOW + year, u64::MAX] {
             let (recalled, down) = kept().recall(now, number);

@@ -1,9 +1,8 @@
-//! What the scheduler learned, kept on disk between runs of the server.
+//! Learned values of the scheduler, kept on disk between runs of the server.
 //!
-//! One file, `learned.json` in the cache folder, written whole and renamed into place, with a number
-//! of its form. Losing it
-//! costs nothing but a few guesses, so that a file that does not parse is ignored. Entries of
-//! adapters and models that are not there now are kept: an eGPU comes back.
+//! One file, `learned.json` in the cache folder, is written completely and renamed into place. It
+//! has a format version. Without it only estimates are lost, so a file that does not parse is
+//! ignored. Entries of absent adapters and models are kept, since an eGPU may be connected again.
 
 use crate::calls::requests::ShapeKey;
 use crate::learned_policy::{StoredPolicy, millis, now_ms};
@@ -17,24 +16,26 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const FILE: &str = "learned.json";
-/// The form of the file. Files without a number have the first form, of which all fields are left.
+/// Format version of the file. Files without a version have format 1; all of its fields still
+/// exist.
 const VERSION: u32 = 2;
-/// A file longer than this is none of ours.
+/// A longer file was not written by this program.
 const BYTES_MAX: u64 = 16 << 20;
-/// Most adapters, models of one adapter, and models with shapes that are kept.
+/// Maximum number of adapters, of models of one adapter, and of models with shapes.
 const ENTRIES_MAX: usize = 256;
-/// Most spells and starts of an adapter that are read.
+/// Maximum number of idle periods and of starts of an adapter that are read.
 const TIMES_MAX: usize = 4096;
-/// The clock was set if it differs by more than so many milliseconds from what it should say.
+/// The clock counts as set anew if it differs by more than this from the expected time, in
+/// milliseconds.
 const CLOCK_STEP_MS: u64 = 1000;
-/// Most elements of a row of all inputs together whose shapes are kept: a larger row would make
-/// each start of a worker slow, or exhaust the memory.
+/// Maximum number of elements, over all inputs, of a row with shapes to keep: a larger row would
+/// make each start of a worker slow, or exhaust the memory.
 const ROW_ELEMENTS_MAX: usize = 1 << 23;
 
 /// Shapes of inputs by their names, without the batch axis.
 pub(crate) type InputShapes = BTreeMap<String, Vec<usize>>;
 
-/// The number of elements of all inputs together in a batch of so many rows.
+/// The number of elements of all inputs in a batch of `rows` rows.
 pub(crate) fn elements(shapes: &InputShapes, rows: usize) -> usize {
     let of = |shape: &Vec<usize>| {
         shape.iter().fold(rows, |product, length| product.saturating_mul(*length))
@@ -46,10 +47,10 @@ pub(crate) fn elements(shapes: &InputShapes, rows: usize) -> usize {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct StoredProfiles {
-    /// Of this form of the file; one of a later form is ignored.
+    /// Format version of the file; a file of a later version is ignored.
     version: u32,
     policy: StoredPolicy,
-    /// By the adapter's id.
+    /// By adapter id.
     adapters: BTreeMap<String, StoredAdapter>,
     /// Shapes of the last answered request, by the model's name and version.
     shapes: BTreeMap<String, InputShapes>,
@@ -58,18 +59,20 @@ struct StoredProfiles {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct StoredAdapter {
-    /// The driver and the program with which it loaded the models; others tune kernels anew.
+    /// The versions of driver and program of these values; other versions tune kernels anew.
     driver: String,
     cold_start_us: Option<u64>,
     /// By name and version.
     models: BTreeMap<String, StoredReplica>,
-    /// Requests that a start makes late, on average, in thousandths.
+    /// Average number of requests that a start makes late, in thousandths.
     late_permille: Option<u32>,
-    /// The last spells without work, and for each how long waiting cost as much as a start.
+    /// The last idle periods, each with the time after which idling costs as much as a start.
     spells_ms: Vec<(u64, u64)>,
-    /// When a dearer adapter had to help it, and for how long that counts, in milliseconds.
+    /// The time at which a more expensive adapter had to help it, and for how long that counts, in
+    /// milliseconds.
     helped_ms: Option<(u64, u64)>,
-    /// When the starts of the last hour will be an hour ago, in milliseconds since 1970.
+    /// The times at which the starts of the last hour will be an hour ago, in milliseconds since
+    /// 1970.
     starts_until_ms: Vec<u64>,
 }
 
@@ -77,12 +80,12 @@ struct StoredAdapter {
 #[serde(default)]
 struct StoredReplica {
     load_us: Option<u64>,
-    /// Whether that was estimated from a load that tuned kernels.
+    /// True if that was estimated from a load that tuned kernels.
     estimated: bool,
     /// The time of a load that tuned kernels.
     first_load_us: Option<u64>,
     bytes: Option<u64>,
-    /// By the logarithm of a row's bytes.
+    /// By the binary logarithm of a row's bytes.
     service: BTreeMap<u8, StoredService>,
 }
 
@@ -94,27 +97,27 @@ struct StoredService {
     spread_permille: u32,
 }
 
-/// The file and what it says.
+/// The file and its contents.
 #[derive(Debug)]
 pub(crate) struct LearnedProfiles {
     path: PathBuf,
     learned: StoredProfiles,
     written: StoredProfiles,
-    /// Shapes of the last answered requests that are not entered under the model's name yet: an
-    /// answer must cost no more than this.
+    /// Shapes of the last answered requests, not yet entered under the model's name, so that an
+    /// answer costs only one insertion.
     answered: HashMap<ModelId, ShapeKey>,
     clock: Clock,
 }
 
-/// The time of day as it was when the server's time began. A new reading counts only if it differs
-/// by more than a second, so that what did not change is not written again.
+/// The time of day at which the server's time began. A new reading counts only if it differs by
+/// more than a second, so that unchanged values are not written again.
 #[derive(Clone, Copy, Debug, Default)]
 struct Clock {
     began_ms: Option<u64>,
 }
 
 impl Clock {
-    /// The time of day in milliseconds since 1970, where the server's time is `time`.
+    /// The time of day in milliseconds since 1970 at the server's time `time`.
     fn at(&mut self, time: Time) -> u64 {
         let (now, uptime) = (now_ms(), millis(time.0));
         let began = now.saturating_sub(uptime);
@@ -125,7 +128,7 @@ impl Clock {
 }
 
 impl LearnedProfiles {
-    /// Reads what an earlier run left.
+    /// Reads the file of an earlier run.
     pub(crate) fn read(cache_dir: &Path) -> LearnedProfiles {
         let path = cache_dir.join(FILE);
         let short = std::fs::metadata(&path).is_ok_and(|file| file.len() <= BYTES_MAX);
@@ -138,7 +141,7 @@ impl LearnedProfiles {
         LearnedProfiles { path, written, learned, answered, clock: Clock::default() }
     }
 
-    /// What is known of an adapter and the models that are served.
+    /// The learned values of an adapter for the served models.
     pub(crate) fn of(
         &self,
         adapter: &AdapterEntry,
@@ -148,7 +151,7 @@ impl LearnedProfiles {
         let same = known.driver == driver(adapter);
         let replicas = models.filter_map(|(id, model)| {
             let mut replica = known.models.get(&model)?.recall();
-            // Its kernels are tuned anew.
+            // Another driver tunes the kernels anew.
             replica.load = replica.load.filter(|_| same);
             Some((id, replica))
         });
@@ -171,7 +174,7 @@ impl LearnedProfiles {
         })
     }
 
-    /// Takes in what the scheduler knows now.
+    /// Stores the scheduler's current values of an adapter.
     pub(crate) fn update(
         &mut self,
         time: Time,
@@ -206,7 +209,8 @@ impl LearnedProfiles {
         }
     }
 
-    /// What the policy learned in an earlier run, and for how long the server was down.
+    /// Learned values of the policy from an earlier run, and the time for which the server was
+    /// down.
     pub(crate) fn policy(
         &self,
         number: impl Fn(&str) -> Option<ModelId>,
@@ -214,7 +218,7 @@ impl LearnedProfiles {
         self.learned.policy.recall(now_ms(), number)
     }
 
-    /// Takes in what the policy has learned.
+    /// Stores the learned values of the policy.
     pub(crate) fn update_policy(
         &mut self,
         time: Time,
@@ -227,7 +231,7 @@ impl LearnedProfiles {
         self.learned.policy = new;
     }
 
-    /// Notes the shape of an answered request.
+    /// Records the shape of an answered request.
     pub(crate) fn answered(&mut self, model: ModelId, shape: ShapeKey) {
         self.answered.insert(model, shape);
     }
@@ -244,8 +248,8 @@ impl LearnedProfiles {
 
     fn keep_shapes(&mut self, model: String, shapes: InputShapes) {
         let known = &mut self.learned.shapes;
-        let room = known.len() < ENTRIES_MAX || known.contains_key(&model);
-        if room && elements(&shapes, 1) <= ROW_ELEMENTS_MAX {
+        let has_space = known.len() < ENTRIES_MAX || known.contains_key(&model);
+        if has_space && elements(&shapes, 1) <= ROW_ELEMENTS_MAX {
             known.insert(model, shapes);
         }
     }
@@ -255,13 +259,13 @@ impl LearnedProfiles {
         self.learned.shapes.get(model)
     }
 
-    /// Removes the shapes after a failed load, so that the next load does without them.
+    /// Removes the shapes after a failed load, so that the next load does not use them.
     pub(crate) fn forget_shapes(&mut self, model: &str) {
         self.learned.shapes.remove(model);
     }
 
-    /// The file's text, if it has to be written anew: at the end always, for the time at which the
-    /// server went down.
+    /// The path and text of the file, if it has to be rewritten. At the end it always has, to
+    /// record when the server stopped.
     pub(crate) fn changed(&mut self, at_end: bool) -> Option<(PathBuf, Vec<u8>)> {
         self.written.policy.written_ms = self.learned.policy.written_ms;
         if self.learned == self.written && !at_end {
@@ -273,13 +277,13 @@ impl LearnedProfiles {
     }
 }
 
-/// Writes the file whole, or not at all.
+/// Replaces the file atomically.
 pub(crate) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
     let draft = path.with_extension("json.new");
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
-    // It tells when which client came.
+    // The file contains the times of clients' requests, so only this user may read it.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     std::io::Write::write_all(&mut options.open(&draft)?, text)?;
@@ -317,7 +321,7 @@ impl StoredReplica {
     }
 }
 
-/// The driver of an adapter with the version of this program, whose kernels are tuned for it.
+/// The driver of an adapter and the version of this program: tuned kernels depend on both.
 fn driver(adapter: &AdapterEntry) -> String {
     format!("{} {}, concertina {}", adapter.driver, adapter.driver_info, env!("CARGO_PKG_VERSION"))
 }
@@ -326,7 +330,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The name that a served version is remembered by.
+/// The key of a served version in the file.
 pub(crate) fn key(info: &ModelInfo) -> String {
     format!("{}/{}", info.name, info.version)
 }
@@ -362,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn another_driver_takes_as_long_as_a_first_load() {
+    fn another_driver_is_expected_to_tune_again() {
         let mut learned = LearnedProfiles::read(&folder("driver"));
         let name = |_| Some("digits/1".to_owned());
         learned.update(Time::default(), &adapter("pci-1", "1.0"), memory(), name);
@@ -380,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_learned_is_there_after_a_restart() {
+    fn learned_values_are_restored_after_a_restart() {
         let folder = folder("learned");
         let mut first = LearnedProfiles::read(&folder);
         assert!(first.changed(false).is_none());
@@ -437,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_change_is_written_only_at_the_end() {
+    fn unchanged_values_are_written_only_at_the_end() {
         let mut learned = LearnedProfiles::read(&folder("end"));
         let policy = LearnedPolicy { misses: Some((5, 7)), ..LearnedPolicy::default() };
         learned.update_policy(Time::default(), &policy, (|_| None, |_: &str| true));

@@ -1,5 +1,5 @@
 //! The driver around the scheduler: spawns workers, feeds events, performs actions, keeps payloads
-//! and answer channels. Everything impure about scheduling is here, and no decision is.
+//! and answer channels. It does all I/O of scheduling and makes no decision.
 
 mod calls;
 mod core;
@@ -38,63 +38,64 @@ use tokio::task::JoinHandle;
 pub use wire::WorkerOptions;
 use wire::{Injection, Slow, TestLink};
 
-/// Where requests stand that name no priority.
+/// The priority of requests that name none.
 pub const PRIORITY_DEFAULT: u32 = schedule::Arrival::PRIORITY_DEFAULT;
 
-/// What the engine needs to know.
+/// Configuration of the engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
     pub live: LiveConfig,
-    /// Our own executable: run again as worker and as lister of adapters.
+    /// The executable of this program, which is run as a worker and to list adapters.
     pub executable: PathBuf,
     pub cache_dir: PathBuf,
-    /// Sockets; made private to the user.
+    /// Folder for sockets, accessible to this user only.
     pub runtime_dir: PathBuf,
-    /// Locks of adapters, for all users of the machine.
+    /// Folder for locks of adapters, shared by all users of the machine.
     pub lock_dir: PathBuf,
     /// Host memory that clients make the server hold, in bytes.
     pub held_bytes_max: usize,
-    /// How long admitted requests may go on after the signal to stop.
+    /// Time for admitted requests to end after the signal to stop.
     pub shutdown_grace: Duration,
-    /// Most bytes of files of models that a worker elsewhere keeps.
+    /// Maximum size in bytes of the model files that a remote worker keeps.
     pub models_bytes: u64,
-    /// Writes down when requests arrive.
+    /// Records the arrival times of requests.
     pub recorder: Option<Recorder>,
-    /// For tests: whatever the kernel says may be about a card.
+    /// For tests: treats every kernel event as one about a card.
     pub all_uevents: bool,
-    /// Time for the validation load of a new model in a process of its own; none if zero.
+    /// Timeout of the validation load of a new model in a separate process; zero disables it.
     pub validation: Duration,
     /// For tests: workers slowed by sleeping, by adapter id.
     pub slow: BTreeMap<String, Slow>,
-    /// For tests: what is to go wrong in workers.
+    /// For tests: faults to inject into workers.
     pub faults: Vec<Injection>,
     /// For tests: workers connect over TCP.
     pub link: Option<TestLink>,
 }
 
-/// What may change while the engine runs. Workers that are there stay as they were started.
+/// The part of the configuration that can change at run time. Running workers keep the values that
+/// they were started with.
 #[derive(Clone, Debug)]
 pub struct LiveConfig {
     pub settings: Settings,
-    /// The whole environment of the processes that load drivers: workers, and the listing.
+    /// The complete environment of the processes that load drivers: workers and the lister.
     pub environment: Vec<(OsString, OsString)>,
     /// Arguments for the child that lists adapters.
     pub lister_args: Vec<String>,
-    /// Ids of adapters that the settings name.
+    /// Ids of the adapters that the settings name.
     pub named_adapters: Vec<String>,
-    /// Used when the listing fails: the CPU needs no driver.
+    /// Adapters to use if the listing fails: the CPU needs no driver.
     pub entries_without_listing: Vec<AdapterEntry>,
-    /// Threads of the CPU backend; 0 leaves the choice to it.
+    /// Number of threads of the CPU backend; 0 lets the backend choose.
     pub cpu_threads: usize,
-    /// What the operator knows of adapters.
+    /// Values for adapters that the operator has configured.
     pub assumptions: Assumptions,
-    /// Latency target of models that name none.
+    /// Latency target of models that do not name one.
     pub slo: Duration,
     pub worker_options: WorkerOptions,
 }
 
-/// Starts the engine. `library` is where models are loaded from later. The task ends when it was
-/// shut down and every worker is gone.
+/// Starts the engine. Later loads read models from `library`. The task ends when the engine has
+/// been shut down and every worker has exited.
 ///
 /// # Errors
 /// If the runtime folder cannot be made private.

@@ -1,11 +1,11 @@
-//! The modes that the operator sets: told to the scheduler, and kept.
+//! Changes of modes: persistence, and restoration after a restart.
 
 use crate::calls::messages::Mode;
 use crate::core::Core;
 use crate::learned_profiles::write;
 use schedule::{AdapterId, Event, Wish};
 
-/// Records the mode of an adapter and keeps it on disk.
+/// Records the mode of an adapter and writes it to disk.
 pub(crate) fn keep_mode(core: &mut Core, adapter: AdapterId, mode: Mode) {
     let Some(id) = core.fleet.member(adapter).map(|member| member.entry.id.clone()) else {
         return;
@@ -14,7 +14,7 @@ pub(crate) fn keep_mode(core: &mut Core, adapter: AdapterId, mode: Mode) {
         tokio::task::spawn_blocking(move || {
             if let Err(error) = write(&path, &text) {
                 let path = path.display();
-                tracing::warn!("failed to keep the modes of adapters in {path}: {error}");
+                tracing::warn!("failed to write the modes of adapters to {path}: {error}");
             }
         });
     }
@@ -26,7 +26,7 @@ pub(crate) fn restore_modes(core: &mut Core, adapters: &[AdapterId]) {
         let Some(member) = core.fleet.member(*adapter) else { continue };
         let id = member.entry.id.clone();
         let Some(wish) = core.modes.take(&id) else { continue };
-        tracing::info!(adapter = %id, "its mode is {}, as it was set before", word(wish));
+        tracing::info!(adapter = %id, "restored mode {}", word(wish));
         core.turn(Event::Wished { adapter: *adapter, wish });
     }
 }

@@ -1,4 +1,4 @@
-//! The modes that the operator has set, kept over restarts in a file beside what was learned.
+//! The modes that the operator has set, persisted in a file beside the learned values.
 
 use crate::calls::messages::Mode;
 use schedule::Wish;
@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "modes.json";
-/// A longer file is not ours.
+/// A longer file was not written by this program.
 const BYTES_MAX: u64 = 1 << 20;
 
-/// Modes by adapter id; none of `auto`, which is the default.
+/// Modes by adapter id, except `auto`, which is the default.
 pub(crate) struct Modes {
     path: PathBuf,
     kept: BTreeMap<String, KeptMode>,
@@ -26,7 +26,7 @@ enum KeptMode {
 }
 
 impl Modes {
-    /// Reads what an earlier run left.
+    /// Reads the file of an earlier run.
     pub(crate) fn read(cache_dir: &Path) -> Modes {
         let path = cache_dir.join(FILE);
         let short = std::fs::metadata(&path).is_ok_and(|file| file.len() <= BYTES_MAX);
@@ -35,7 +35,7 @@ impl Modes {
         Modes { path, waiting: kept.clone(), kept }
     }
 
-    /// Records a mode; returns the file's text if it has to be written anew.
+    /// Records a mode; returns the path and text of the file if it has to be rewritten.
     pub(crate) fn set(&mut self, adapter: &str, mode: Mode) -> Option<(PathBuf, Vec<u8>)> {
         self.waiting.remove(adapter);
         let new = match mode {
@@ -51,7 +51,7 @@ impl Modes {
         (old != new).then(|| (self.path.clone(), text))
     }
 
-    /// The mode of an earlier run for an adapter; told once.
+    /// Takes the mode of an earlier run for an adapter; `None` at every later call.
     pub(crate) fn take(&mut self, adapter: &str) -> Option<Wish> {
         let kept = self.waiting.remove(adapter)?;
         Some(match kept {
@@ -82,7 +82,7 @@ mod tests {
         let (path, text) = again.set("a", Mode::Auto).unwrap();
         write(&path, &text).unwrap();
         assert_eq!(Modes::read(&folder).take("a"), None);
-        std::fs::write(&path, "no JSON").unwrap();
+        std::fs::write(&path, "not JSON").unwrap();
         assert_eq!(Modes::read(&folder).take("a"), None);
         std::fs::remove_dir_all(&folder).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Publishes snapshots: soon after every change, but not at every request.
+//! Publication of snapshots: soon after each change, but at a limited rate.
 
 use crate::calls::held_memory::Memory;
 use crate::models::catalogue::{CatalogueEntry, ServingState};
@@ -25,19 +25,19 @@ use tokio::sync::watch;
 use types::clock;
 use types::error::ErrorKind;
 
-/// The shortest time between two snapshots: fast to the eye, idle to the machine.
+/// Minimum time between two snapshots: short for a viewer, long for the machine.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// The longest: a visitor reads the present from a snapshot's uptime.
-const INTERVAL_AT_REST: Duration = Duration::from_secs(1);
-/// Decisions that are kept.
+/// Maximum time between two snapshots: clients read the current time from a snapshot's uptime.
+const INTERVAL_IDLE: Duration = Duration::from_secs(1);
+/// Maximum number of decisions in a snapshot.
 const DECISIONS_MAX: usize = 100;
-/// Expected clients that are shown.
+/// Maximum number of expected clients in a snapshot.
 const EXPECTED_MAX: usize = 16;
 
-/// Everything that a snapshot shows.
+/// The sources of a snapshot.
 pub(crate) struct SnapshotSources<'a> {
     pub(crate) scheduler: &'a Scheduler,
-    /// True once nothing more is admitted.
+    /// True once no further request is admitted.
     pub(crate) closing: bool,
     pub(crate) fleet: &'a Fleet,
     pub(crate) catalogue: &'a Catalogue,
@@ -54,11 +54,11 @@ pub(crate) struct Publisher {
     published: Instant,
     decisions: VecDeque<DecisionView>,
     decided: u64,
-    /// By adapter: the last decision about turning it on or off.
+    /// The last decision to turn each adapter on or off.
     last: BTreeMap<String, DecisionView>,
     assumptions: Assumptions,
     history: History,
-    /// Models of which the log says that their target cannot be met.
+    /// Models for which the log contains a warning about their latency target.
     warned: BTreeSet<ModelId>,
 }
 
@@ -69,7 +69,7 @@ impl Publisher {
     ) -> (Publisher, watch::Receiver<Arc<Snapshot>>) {
         let server = ServerView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            reason: Some("looking for adapters".to_owned()),
+            reason: Some("listing adapters".to_owned()),
             ..ServerView::default()
         };
         let first = Snapshot { server, ..Snapshot::default() };
@@ -88,22 +88,22 @@ impl Publisher {
         (publisher, receiver)
     }
 
-    /// Something changed.
+    /// Records that the state changed.
     pub(crate) fn touch(&mut self) {
         self.dirty = true;
     }
 
-    /// From now on the operator says this of adapters.
+    /// Replaces the operator's assumptions about adapters.
     pub(crate) fn assume(&mut self, assumptions: &Assumptions) {
         self.assumptions = assumptions.clone();
     }
 
-    /// When the next snapshot is to be published.
+    /// The time at which the next snapshot is due.
     pub(crate) fn due_at(&self) -> Instant {
-        self.published + if self.dirty { INTERVAL } else { INTERVAL_AT_REST }
+        self.published + if self.dirty { INTERVAL } else { INTERVAL_IDLE }
     }
 
-    /// Whether to publish now. Readiness is never told late.
+    /// True if a snapshot is due. A change of readiness is published without delay.
     pub(crate) fn is_due(&self, ready: bool) -> bool {
         self.due_at() <= clock::now() || self.sender.borrow().server.ready != ready
     }
@@ -148,7 +148,7 @@ impl Publisher {
         self.sender.send_replace(Arc::new(snapshot));
     }
 
-    /// Logs once for each model that its target cannot be met.
+    /// Logs a warning once for each model with a latency target that cannot be met.
     fn warn_of_targets(&mut self, sources: &SnapshotSources<'_>) {
         self.warned.retain(|id| sources.catalogue.get(*id).is_some());
         for (id, CatalogueEntry { info, .. }) in sources.catalogue.all() {
@@ -166,10 +166,10 @@ impl Publisher {
         let used = fleet.members().filter_map(|(id, member)| {
             let adapter = states.get(&id)?;
             let memory = scheduler.recollection(time, id).unwrap_or_default();
-            let told = self.assumptions.knows_power(&member.entry.id);
+            let is_configured = self.assumptions.knows_power(&member.entry.id);
             let sensors = member.reading.clone().or_else(|| sources.sensors.of(&member.entry.id));
             Some(AdapterView {
-                power: Some(power(adapter.profile.power, told)),
+                power: Some(power(adapter.profile.power, is_configured)),
                 replicas: replicas(adapter, &memory, models),
                 memory_used_bytes: adapter.bytes,
                 memory_budget_bytes: adapter.budget,
@@ -190,8 +190,8 @@ impl Publisher {
     }
 }
 
-/// Every model, each version once: what is served hides its successor on trial and its
-/// predecessor that leaves.
+/// All models, each version once: a served model hides its successor in validation and its retiring
+/// predecessor.
 fn models(time: Time, sources: &SnapshotSources<'_>) -> Vec<ModelView> {
     let order = |serving_state| match serving_state {
         ServingState::Served => 0,
@@ -204,13 +204,13 @@ fn models(time: Time, sources: &SnapshotSources<'_>) -> Vec<ModelView> {
     });
     entries.dedup_by_key(|(_, entry)| (entry.info.name.clone(), entry.info.version.clone()));
     let good = entries.iter().map(|(id, entry)| model(time, sources, *id, entry));
-    // Blame for what is shown already stands there.
+    // The error of a model in `entries` is part of its own view.
     let hidden = |bad: &&BadModel| entries.iter().any(|(_, entry)| concerns(bad, &entry.info));
     let broken = sources.catalogue.broken().iter().filter(|bad| !hidden(bad)).map(broken);
     good.chain(broken).collect()
 }
 
-/// Expected clients of models and adapters that are there.
+/// Expected clients, unless their model or adapter has been removed.
 fn expected(sources: &SnapshotSources<'_>) -> Vec<ExpectedView> {
     let view = |it: ExpectedClient| {
         let (model, adapter) =
@@ -256,7 +256,7 @@ fn model(
         .load_error(id)
         .map(|failed| (failed.error.clone(), Some(failed.is_of_files())));
     let broken = broken.map(|bad| (bad.error.clone(), None));
-    let error = failed.or(broken).or_else(|| chain_error(sources, info));
+    let error = failed.or(broken).or_else(|| ensemble_error(sources, info));
     let (reason, failed) = error.map_or((None, None), |(reason, failed)| (Some(reason), failed));
     let adapters = sources.scheduler.adapters();
     let holders = adapters.filter(|(_, adapter)| adapter.replicas.contains_key(&id));
@@ -281,7 +281,7 @@ fn model(
     }
 }
 
-/// What else there is to say of a model.
+/// Remarks on a model.
 fn note(sources: &SnapshotSources<'_>, id: ModelId) -> Option<String> {
     let target = targets::unmet(sources.scheduler, id);
     let notes: Vec<String> =
@@ -289,28 +289,31 @@ fn note(sources: &SnapshotSources<'_>, id: ModelId) -> Option<String> {
     (!notes.is_empty()).then(|| notes.join(". "))
 }
 
-/// The mode by which rows become runs, where the graph or `model.toml` decides it.
+/// The row mode of a model and its reason, if the graph or `model.toml` determines it.
 fn rows(info: &ModelInfo) -> Option<String> {
     let reason = Some(&info.rows_reason).filter(|reason| !reason.is_empty())?;
     Some(format!("{}: {reason}", info.signature.rows.as_str()))
 }
 
-/// A chain is ready when all of its models are.
+/// True if the model is ready. An ensemble is ready when all of its members are.
 fn is_ready(time: Time, sources: &SnapshotSources<'_>, id: ModelId, info: &ModelInfo) -> bool {
-    let Some(chain) = info.ensemble() else { return sources.scheduler.is_model_ready(time, id) };
+    let Some(ensemble) = info.ensemble() else { return sources.scheduler.is_model_ready(time, id) };
     let ready =
         |name| member(sources, name).is_some_and(|id| sources.scheduler.is_model_ready(time, id));
-    sources.catalogue.missing(info).is_none() && chain.models().all(ready)
+    sources.catalogue.missing(info).is_none() && ensemble.models().all(ready)
 }
 
-/// The number of a model that a chain needs.
+/// The number of a member of an ensemble.
 fn member(sources: &SnapshotSources<'_>, name: &str) -> Option<ModelId> {
     sources.catalogue.number(sources.catalogue.resolve(name, None)?)
 }
 
-/// The reason why a chain cannot be served; with it `true` if files are the cause, `false` if the
+/// The reason why an ensemble cannot be served, with `true` if files are the cause, `false` if the
 /// machine is, and `None` if neither is.
-fn chain_error(sources: &SnapshotSources<'_>, info: &ModelInfo) -> Option<(String, Option<bool>)> {
+fn ensemble_error(
+    sources: &SnapshotSources<'_>,
+    info: &ModelInfo,
+) -> Option<(String, Option<bool>)> {
     if let Some(missing) = sources.catalogue.missing(info) {
         let failed = match missing.kind {
             ErrorKind::Unprocessable => Some(true),
@@ -341,11 +344,11 @@ fn server(time: Time, sources: &SnapshotSources<'_>) -> ServerView {
     let known = fleet.members().next().is_some() || !fleet.unused.is_empty();
     let reason = match (ready, closing, known) {
         (true, ..) => None,
-        (_, true, _) => Some("the server is going down"),
-        (_, _, false) => Some("looking for adapters"),
+        (_, true, _) => Some("the server is shutting down"),
+        (_, _, false) => Some("listing adapters"),
         (_, _, true) => Some("no adapter can serve: see /api/adapters"),
     };
-    // Adapters that are on serve beside it, but no other one comes.
+    // Despite this fault the adapters that are on serve, but no other one can start.
     let fault = sources.environment.fault().filter(|_| !closing);
     ServerView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -356,17 +359,17 @@ fn server(time: Time, sources: &SnapshotSources<'_>) -> ServerView {
     }
 }
 
-fn power(power: Power, told: bool) -> PowerView {
+fn power(power: Power, is_configured: bool) -> PowerView {
     let watts = |mw: u64| mw as f64 / 1000.0;
     PowerView {
         idle_watts: watts(power.idle_mw),
         active_watts: watts(power.active_mw),
         start_watts: watts(power.start_mw),
-        assumed: !told,
+        assumed: !is_configured,
     }
 }
 
-/// What is known of each model on an adapter, loaded or not.
+/// Learned values of each model on an adapter, loaded or not.
 fn replicas(
     adapter: &schedule::AdapterView<'_>,
     memory: &Recollection,
@@ -374,7 +377,8 @@ fn replicas(
 ) -> Vec<ReplicaView> {
     let replica = |(id, known): &(ModelId, ReplicaMemory)| {
         let info = models.get(*id)?;
-        // The sizes of rows that were really sent say more than those of the warm-up.
+        // The line of the largest rows: rows of requests give better estimates than those of the
+        // warm-up.
         let line = known.lines.last().map(|(_, line)| *line);
         Some(ReplicaView {
             model: info.name.clone(),

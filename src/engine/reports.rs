@@ -1,4 +1,4 @@
-//! What workers say becomes events for the scheduler; payloads and facts stay on this side.
+//! Conversion of workers' reports into events for the scheduler.
 
 use crate::core::{BatchOutcome, Core};
 use crate::models::file_keeper::FailedLoad;
@@ -12,7 +12,7 @@ use telemetry::Compute;
 use types::error::{Error, ErrorKind};
 use wire::{Cause, FromWorker, TensorHeader, Timings, tensors_from};
 
-/// Turns a report into an event, keeping payloads and facts on this side.
+/// Converts a report into an event; payloads and details are stored in the driver.
 pub(crate) fn handle(core: &mut Core, report: WorkerReport) -> Option<Event> {
     let WorkerReport { adapter, incarnation, event } = report;
     match event {
@@ -24,7 +24,8 @@ pub(crate) fn handle(core: &mut Core, report: WorkerReport) -> Option<Event> {
             handle_message(core, adapter, incarnation, whole.message, whole.body)
         }
         WorkerEvent::Lost { error } => {
-            // The end of a worker that was told to go, or has said why it gives up, is none.
+            // The end of a worker that was stopped, or has reported why it is unfit, is not a
+            // fault.
             if is_current(core, adapter, incarnation) {
                 core.fleet.fault(adapter, &error);
             }
@@ -36,7 +37,7 @@ pub(crate) fn handle(core: &mut Core, report: WorkerReport) -> Option<Event> {
     }
 }
 
-/// Whether the adapter is in this life, and nobody has given it up yet.
+/// True if the adapter is in this incarnation and the scheduler still counts on its worker.
 fn is_current(core: &Core, adapter: AdapterId, incarnation: Incarnation) -> bool {
     let current = |(id, view): (AdapterId, AdapterView<'_>)| {
         let works = view.state.has_worker();
@@ -104,7 +105,7 @@ fn handle_message(
     }
 }
 
-/// Keeps the error of a failed batch for the rejections of its requests.
+/// Stores the error of a failed batch for the rejections of its requests.
 fn failed(
     core: &mut Core,
     adapter: AdapterId,
@@ -132,8 +133,8 @@ fn failed(
     failure
 }
 
-/// Holds a batch's outputs until the scheduler says whose they are; if it repeats another, they
-/// must be the same.
+/// Stores a batch's outputs until the scheduler collects them. If the batch repeats another one,
+/// the outputs must be equal.
 fn keep(
     core: &mut Core,
     (adapter, batch): (AdapterId, BatchId),
@@ -143,14 +144,14 @@ fn keep(
     let outputs = tensors_from(headers, body);
     let outputs = outputs.map_err(|error| (Fault::Protocol, error.to_string()))?;
     core.shadows.check(adapter, batch, &outputs).map_err(|difference| {
-        let error = format!("it answered otherwise than another adapter: {difference}");
+        let error = format!("its answer differs from that of another adapter: {difference}");
         (Fault::WrongAnswer, error)
     })?;
     core.outcomes.insert(batch, BatchOutcome::Outputs(outputs, compute));
     Ok(())
 }
 
-/// Where the time of a batch went: what the worker did not measure is the way there and back.
+/// The times of a batch. Time that the worker did not measure is the transfer in both directions.
 fn compute(core: &Core, adapter: AdapterId, batch: BatchId, timings: Timings) -> Compute {
     let input = Duration::from_micros(timings.wait_us);
     let infer = Duration::from_micros(timings.run_us);
@@ -158,7 +159,7 @@ fn compute(core: &Core, adapter: AdapterId, batch: BatchId, timings: Timings) ->
     Compute { input, infer, output: whole.saturating_sub(input).saturating_sub(infer) }
 }
 
-/// Takes in a start that failed before the worker had loaded a driver.
+/// Handles a start that failed before the worker had loaded a driver.
 fn not_started(
     core: &mut Core,
     adapter: AdapterId,
@@ -173,29 +174,29 @@ fn not_started(
     Event::NotStarted { adapter, incarnation }
 }
 
-/// Takes in the end of a worker. Unless the engine knows why already, its exit status is what is
-/// shown of it.
+/// Handles the exit of a worker. If the reason is not known yet, the exit status is shown as the
+/// fault.
 fn exited(core: &mut Core, adapter: AdapterId, incarnation: Incarnation, exit: Exit) -> Event {
     if let Some(error) = core.fleet.unusable_folder(adapter) {
         return not_started(core, adapter, incarnation, error);
     }
-    let unasked = is_current(core, adapter, incarnation);
+    let is_unexpected = is_current(core, adapter, incarnation);
     let Exit { how, out_of_memory, .. } = exit;
     let loading = core.fleet.member(adapter).and_then(|member| member.loading());
-    if unasked {
+    if is_unexpected {
         let how = if out_of_memory { OUT_OF_MEMORY } else { &how };
         core.fleet.fault(adapter, &format!("process ended: {how}"));
     }
     if core.fleet.member(adapter).is_some_and(|member| member.fault.is_some()) {
-        core.listings.again("a worker died");
+        core.listings.request("a worker died");
     }
     let now = core.time();
     core.fleet.exited(adapter, now, &how);
-    // Perhaps it ended because of the shapes that it warmed up with.
+    // The shapes of the warm-up may have caused the exit.
     if let Some(info) = loading.and_then(|model| core.catalogue.get(model)) {
         core.learned_profiles.forget_shapes(&crate::learned_profiles::key(info));
     }
-    if !(unasked && out_of_memory) {
+    if !(is_unexpected && out_of_memory) {
         return Event::Exited { adapter, incarnation };
     }
     if let Some(model) = loading {

@@ -1,4 +1,4 @@
-//! Settings that change while the engine runs.
+//! Settings changes at run time.
 
 use crate::LiveConfig;
 use crate::core::Core;
@@ -7,11 +7,12 @@ use crate::workers::discovery;
 use crate::workers::launch::WorkerTemplate;
 use schedule::{Bounds, Event};
 
-/// Takes over what can change: how many adapters are on and why, patience, what is assumed of
-/// adapters and which of them are used. Workers that are there stay as they were started.
+/// Applies the settings that can change at run time: the policy, timeouts, assumptions about
+/// adapters, and the choice of adapters. Running workers keep the values that they were started
+/// with.
 pub(crate) fn reconfigure(core: &mut Core, new: LiveConfig) -> Event {
-    // Workers that are there are asked for signs of life as often as they ever were, and the end
-    // of the server waits for them as long.
+    // Running workers keep their heartbeat interval, and the shutdown waits for them as long as
+    // before.
     let Bounds { silence, stop, reap, .. } = core.config.live.settings.bounds;
     core.config.live = new;
     let bounds = &mut core.config.live.settings.bounds;

@@ -1,4 +1,4 @@
-//! Counts what was done for each model, for the statistics extension and for metrics.
+//! Counters per model, for the statistics extension and for metrics.
 
 use crate::Catalogue;
 use model::info::ModelInfo;
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use telemetry::{Compute, Done, Metrics, ModelMeter, ModelStatistics, Recent};
 
-/// How a request was answered.
+/// The rows and times of an answered request.
 pub(crate) struct Answered {
     pub(crate) rows: u64,
     pub(crate) queue: Duration,
@@ -18,23 +18,23 @@ pub(crate) struct Answered {
 pub(crate) struct Executed<'a> {
     pub(crate) adapter: &'a str,
     pub(crate) rows: u32,
-    /// Rows that it was padded to.
+    /// Number of rows after padding.
     pub(crate) bucket: u32,
     pub(crate) compute: Compute,
 }
 
-/// Counts by model. One on trial is not counted: no client asked for it.
+/// Counters by model. A model in validation is not counted, since it has no requests of clients.
 pub(crate) struct Statistics {
     pub(crate) metrics: Metrics,
     models: HashMap<ModelId, Counted>,
 }
 
-/// What is counted of one model.
+/// The counters of one model.
 pub(crate) struct Counted {
     pub(crate) stats: ModelStatistics,
     meter: ModelMeter,
     pub(crate) recent: Recent,
-    /// Why a request last failed or was turned away.
+    /// The error of the last request that failed or was rejected.
     pub(crate) last_error: Option<String>,
 }
 
@@ -47,7 +47,7 @@ impl Statistics {
         statistics
     }
 
-    /// Counts this model from now on.
+    /// Starts to count a model.
     pub(crate) fn add(&mut self, id: ModelId, info: &ModelInfo) {
         let (name, version) = (info.name.clone(), info.version.clone());
         let meter = self.metrics.model(&name, &version);
@@ -64,7 +64,7 @@ impl Statistics {
         self.models.get(&id)
     }
 
-    /// Brings up to date what is shown of the last seconds.
+    /// Updates the statistics of the last seconds.
     pub(crate) fn refresh(&mut self, now: Time) {
         self.models.values_mut().for_each(|counted| counted.recent.refresh(now.0));
     }
@@ -78,7 +78,7 @@ impl Statistics {
         recent.done(now.0, Done { requests: 1, rows, batches: 0, run });
     }
 
-    /// Counts a request that failed or was turned away, under `cause` and in words.
+    /// Counts a request that failed or was rejected, with the label `cause` and the error text.
     pub(crate) fn failed(
         &mut self,
         id: ModelId,

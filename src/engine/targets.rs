@@ -1,17 +1,17 @@
-//! Latency targets that no adapter here can meet, in words.
+//! Texts about latency targets that no adapter can meet.
 
 use schedule::{ModelId, Scheduler};
 use std::time::Duration;
 
-/// What the page and the log say of a model that no adapter here answers within its target, as far
-/// as was measured; `None` where one does.
+/// The text for page and log about a model that no adapter answers within its target, according to
+/// the measurements; `None` if an adapter does.
 pub(crate) fn unmet(scheduler: &Scheduler, model: ModelId) -> Option<String> {
     let (target, aim) = (scheduler.target(model)?, scheduler.aim(model));
     let best = scheduler.best(model).filter(|_| aim > target)?;
-    Some(words(target, best, aim))
+    Some(text(target, best, aim))
 }
 
-fn words(target: Duration, best: Duration, aim: Duration) -> String {
+fn text(target: Duration, best: Duration, aim: Duration) -> String {
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let begin = if best > target {
         format!(
@@ -36,11 +36,11 @@ mod tests {
     #[test]
     fn the_target_the_fastest_adapter_and_the_aim_are_named() {
         let ms = Duration::from_millis;
-        let text = words(ms(100), ms(150), ms(188));
+        let message = text(ms(100), ms(150), ms(188));
         assert_eq!(
-            text,
+            message,
             "100 ms cannot be met here: the fastest adapter takes 150 ms; aiming at 188 ms"
         );
-        assert!(words(ms(100), ms(90), ms(113)).starts_with("100 ms can hardly be met here: "));
+        assert!(text(ms(100), ms(90), ms(113)).starts_with("100 ms can hardly be met here: "));
     }
 }

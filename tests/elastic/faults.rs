@@ -233,7 +233,7 @@ fn adapter_that_is_wrong_again_in_its_shadow_run_is_detected_and_answers_no_requ
     // Back on, it repeats batches of other adapters: the CPU, and a card if the machine is busy.
     let load = clients(&server, 1);
     wait_for("the shadow run detects the fault", START, || {
-        decided("answered otherwise than another adapter")
+        decided("differs from that of another adapter")
     });
     more_answers(&load, 10);
     let seen = load.stop();

@@ -130,7 +130,11 @@ fn requests_unfinished_after_the_grace_period_get_an_error() {
         assert_eq!(answer.status, 503, "{}", answer.text());
     }
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
-    assert!(server.log().contains("3 requests were turned away"), "{}", server.log());
+    assert!(
+        server.log().contains("3 requests were rejected during the shutdown"),
+        "{}",
+        server.log()
+    );
     assert!(!is_worker(pid), "the server is gone, but its worker is still there");
 }
 

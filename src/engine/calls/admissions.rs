@@ -1,5 +1,5 @@
-//! Requests that were admitted: they are finished, also while the server goes down or while the
-//! models that they use are unloaded or replaced.
+//! Admitted requests. They are answered even if the server shuts down or the models that they use
+//! are unloaded or replaced.
 
 use crate::Catalogue;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::{Notify, watch};
 use types::clock;
 
-/// The admitted requests of all clients. Cheap to clone; every clone counts the same ones.
+/// The admitted requests of all clients. Clones are cheap and share their counts.
 #[derive(Clone, Default)]
 pub(crate) struct Admissions {
     shared: Arc<AdmissionsShared>,
@@ -23,13 +23,14 @@ struct AdmissionsShared {
 
 #[derive(Default)]
 struct AdmissionsState {
-    /// True once nothing more is admitted.
+    /// True once no further request is admitted.
     is_closed: bool,
-    /// The number of requests that began with each generation of the catalogue; none has count 0.
+    /// The number of open requests per generation of the catalogue; a count is never 0.
     open: BTreeMap<u64, usize>,
 }
 
-/// A request from its head to its answer. It keeps the models that were served when it began.
+/// An admitted request, from its head to its answer. It keeps the models that were served when it
+/// began.
 pub struct Admission {
     shared: Arc<AdmissionsShared>,
     models: Arc<Catalogue>,
@@ -42,13 +43,13 @@ impl Admissions {
         if state.is_closed {
             return None;
         }
-        // Read under the lock: the driver removes models only after it has looked at the counts.
+        // Read under the lock, because the driver removes models only after it has read the counts.
         let models = models.borrow().clone();
         *state.open.entry(models.generation()).or_default() += 1;
         Some(Admission { shared: self.shared.clone(), models })
     }
 
-    /// Admits nothing more.
+    /// Ends admission.
     pub(crate) fn close(&self) {
         self.shared.lock().is_closed = true;
     }
@@ -75,7 +76,7 @@ impl Admissions {
 
 impl AdmissionsShared {
     fn lock(&self) -> MutexGuard<'_, AdmissionsState> {
-        // The counts stay right if a thread panics: none does between two changes.
+        // A panic cannot leave the counts inconsistent: none occurs between two changes.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_keeps_its_generation_until_its_end() {
+    fn request_keeps_its_generation_until_its_end() {
         let (admissions, models) = (Admissions::default(), generations(2));
         let first = admissions.admit(&models[0]).unwrap();
         let second = admissions.admit(&models[1]).unwrap();
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_admitted_once_it_is_closed() {
+    fn no_request_is_admitted_after_close() {
         let (admissions, models) = (Admissions::default(), generations(1));
         let open = admissions.admit(&models[0]);
         admissions.clone().close();
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_the_last_request_is_told_and_the_deadline_bounds_the_wait() {
+    async fn wait_ends_with_the_last_request_or_at_the_deadline() {
         let (admissions, models) = (Admissions::default(), generations(1));
         let far = clock::now() + Duration::from_secs(3600);
         admissions.all_ended(far).await;

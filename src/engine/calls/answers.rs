@@ -1,4 +1,4 @@
-//! The outcomes of batches on their way to the requests that are owed an answer.
+//! Delivery of the outcomes of batches to their requests.
 
 use crate::calls::rejections::{deadline_passed, model_failed, rejection};
 use crate::calls::requests::Collected;
@@ -11,7 +11,7 @@ use types::error::Error;
 use types::tensor::Tensors;
 
 impl Core {
-    /// A batch repeats another: its outputs should be the same.
+    /// Records that a batch repeats another one, so that its outputs must be equal.
     pub(crate) fn expect_same_outputs(
         &mut self,
         adapter: AdapterId,
@@ -23,20 +23,20 @@ impl Core {
         }
     }
 
-    /// Shares the outputs of a batch out to its requests.
+    /// Distributes the outputs of a batch to its requests.
     pub(crate) fn collect(&mut self, adapter: AdapterId, batch: &Batch) {
         let Some(BatchOutcome::Outputs(outputs, compute)) = self.outcomes.remove(&batch.id) else {
             return;
         };
         self.fleet.count(adapter, self.time(), batch);
         self.count_batch(adapter, batch, compute);
-        // The slices share their memory: it is counted until the last of them is dropped.
+        // The slices share their memory, which is counted until the last of them is dropped.
         let outputs = self.memory.owing(outputs);
         let mut row = 0usize;
         for part in &batch.parts {
             let (from, rows) = (row, part.rows as usize);
             row += rows;
-            // Of a decoupled model all outputs have gone before.
+            // The outputs of a decoupled model have already been sent as partial answers.
             let part_of = |outputs: &Tensors| match outputs.0.is_empty() {
                 true => Ok(Tensors::default()),
                 false => outputs.slice_rows(from, rows),
@@ -71,7 +71,7 @@ impl Core {
                 }
             }
             None => {
-                let why = ("outputs", "the outputs of its parts do not fit together");
+                let why = ("outputs", "the outputs of its parts cannot be joined");
                 self.statistics.failed(model, why, time.since(arrived));
             }
         }
@@ -88,7 +88,7 @@ impl Core {
     }
 
     pub(crate) fn reject(&mut self, request: RequestId, reason: Reject) {
-        self.shutdown.cut += u64::from(reason == Reject::ShuttingDown);
+        self.shutdown.rejected += u64::from(reason == Reject::ShuttingDown);
         let error = match reason {
             Reject::Input { batch } => match self.outcomes.get(&batch) {
                 Some(BatchOutcome::Error(error)) => error.clone(),

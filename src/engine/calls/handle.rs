@@ -1,4 +1,4 @@
-//! What the API may ask of the engine.
+//! The interface of the engine for the API.
 
 use crate::calls::admissions::{Admission, Admissions};
 use crate::calls::held_memory::{Full, Memory};
@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use types::clock;
 use types::error::{Error, ErrorKind};
 
-/// Cheap to clone; every clone speaks to the same engine.
+/// A handle to the engine. Clones are cheap and refer to the same engine.
 #[derive(Clone)]
 pub struct EngineHandle {
     pub(crate) calls: mpsc::Sender<Submitted>,
@@ -28,37 +28,37 @@ pub struct EngineHandle {
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) models: watch::Receiver<Arc<Catalogue>>,
     pub(crate) requests: Arc<AtomicU64>,
-    /// Number of changes of the settings.
+    /// Number of settings changes.
     pub(crate) configured: Arc<AtomicU64>,
     pub(crate) admissions: Admissions,
     pub(crate) memory: Memory,
-    /// A permit for each step of the host that may run at once.
+    /// Permits for steps of the host; their number bounds how many run at the same time.
     pub(crate) host_permits: Arc<Semaphore>,
     pub(crate) metrics: Metrics,
     pub(crate) history: History,
-    /// When the server started.
+    /// The time at which the server started.
     pub(crate) begin: Instant,
     pub(crate) store: Library,
-    /// The turn of a name is held while a model of this name is loaded.
+    /// Locks by name, held while a model of the name is loaded.
     pub(crate) loads: NameLocks,
     pub(crate) validator: Validator,
 }
 
 impl EngineHandle {
-    /// Admits a request of a client: it is finished with the models that are served now, also where
-    /// the server goes down meanwhile or they are unloaded or replaced.
+    /// Admits a request of a client. It is answered with the models that are served now, even if
+    /// the server shuts down or the models are unloaded or replaced.
     ///
     /// # Errors
-    /// 503 if the server goes down.
+    /// 503 if the server is shutting down.
     pub fn admit(&self) -> Result<Arc<Admission>, Error> {
         self.admissions.admit(&self.models).map(Arc::new).ok_or_else(shutting_down)
     }
 
-    /// Runs one call. Dropping the future takes the request back (the client hung up).
+    /// Runs one call. Dropping the future cancels the request (the client has disconnected).
     ///
     /// # Errors
-    /// 429 if the queue or its memory is full, 503 if nothing can serve or the server goes down,
-    /// 504 if its timeout passed, 500 if every try failed.
+    /// 429 if the queue or its memory is full, 503 if no adapter can serve or the server is
+    /// shutting down, 504 if the timeout passed, 500 if all attempts failed.
     pub async fn infer(&self, call: InferCall) -> Result<InferAnswer, Error> {
         if call.model.decoupled {
             return Err(Error::malformed(format!(
@@ -77,8 +77,8 @@ impl EngineHandle {
     /// Runs one call of one row to a decoupled model. Dropping the answers cancels it.
     ///
     /// # Errors
-    /// 429 if the queue or its memory is full, 503 if the server goes down; those of
-    /// [`EngineHandle::infer`] come in the place of an answer.
+    /// 429 if the queue or its memory is full, 503 if the server is shutting down. Later errors,
+    /// those of [`EngineHandle::infer`], take the place of an answer.
     pub fn generate(&self, call: InferCall) -> Result<PartialAnswers, Error> {
         if !call.model.decoupled || call.rows != 1 {
             let (model, rows) = (&call.model.name, call.rows);
@@ -107,36 +107,39 @@ impl EngineHandle {
         submitted.map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 self.count_unqueued(&model, "intake");
-                Error::new(ErrorKind::QueueFull, "the server is taking in as much as it can")
-                    .retry_after(self.drain())
+                Error::new(
+                    ErrorKind::QueueFull,
+                    "too many requests are being submitted; retry later",
+                )
+                .retry_after(self.drain())
             }
             mpsc::error::TrySendError::Closed(_) => shutting_down(),
         })
     }
 
-    /// The bound on memory that clients make the server hold.
+    /// The bound on host memory that requests and answers hold.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }
 
-    /// Counts a call for which there is no memory.
+    /// Counts a call that is rejected for lack of memory, and returns its error.
     pub(crate) fn memory_rejection(&self, model: &ModelInfo, full: Full) -> Error {
         self.count_unqueued(model, "memory");
         let error = full.of_request();
         if full == Full::Now { error.retry_after(self.drain()) } else { error }
     }
 
-    /// Counts a call that never reached the queue.
+    /// Counts a call that was rejected before it reached the queue.
     pub fn count_unqueued(&self, model: &ModelInfo, cause: &'static str) {
         self.metrics.model(&model.name, &model.version).failed(cause);
     }
 
-    /// How long it will take to serve what waits; at least a second.
+    /// The time in which the queue will be served; at least one second.
     fn drain(&self) -> Duration {
         Duration::from_millis(self.snapshots.borrow().queue.drain_ms.max(1000))
     }
 
-    /// The model, if it is served. `version` `None` means the newest one served.
+    /// The model, if it is served. Without `version`, the newest served version.
     ///
     /// # Errors
     /// 404 with the models or versions that are served; for a model of the repository that cannot
@@ -145,10 +148,10 @@ impl EngineHandle {
         find(&self.models.borrow().clone(), name, version)
     }
 
-    /// Every model that is served, of this name if one is given, and of this version likewise.
+    /// All served models, filtered by name and version if these are given.
     ///
     /// # Errors
-    /// 404 if one is named that is not served.
+    /// 404 if the named model is not served.
     pub fn models(
         &self,
         name: Option<&str>,
@@ -165,10 +168,10 @@ impl EngineHandle {
         Ok(models.served().filter(wanted).cloned().collect())
     }
 
-    /// What was done for these models up to now.
+    /// The statistics of these models since the server started.
     ///
     /// # Errors
-    /// 503 if the server goes down.
+    /// 503 if the server is shutting down.
     pub async fn statistics(
         &self,
         models: Vec<Arc<ModelInfo>>,
@@ -179,10 +182,10 @@ impl EngineHandle {
         outcome.await.map_err(|_| shutting_down())
     }
 
-    /// What was asked for in the last day.
+    /// The arrivals of the last day, and the settings of the scheduler.
     ///
     /// # Errors
-    /// 503 if the server goes down.
+    /// 503 if the server is shutting down.
     pub async fn whatif_inputs(&self) -> Result<WhatifInputs, Error> {
         let (done, outcome) = oneshot::channel();
         self.controls.send(Control::Arrivals { done }).await.map_err(|_| shutting_down())?;
@@ -200,7 +203,7 @@ impl EngineHandle {
         self.history.samples()
     }
 
-    /// How long the server has been running.
+    /// The time since the server started.
     pub fn uptime(&self) -> Duration {
         clock::now().duration_since(self.begin)
     }
@@ -210,10 +213,10 @@ impl EngineHandle {
         self.snapshots.clone()
     }
 
-    /// Sets the operator's wish for an adapter; takes effect at once.
+    /// Sets the mode of an adapter, with immediate effect.
     ///
     /// # Errors
-    /// 404 if there is no such adapter, 422 if it is one that cannot be used.
+    /// 404 if the adapter does not exist, 422 if it cannot be used.
     pub async fn set_mode(&self, adapter: &str, mode: Mode) -> Result<(), Error> {
         let (done, outcome) = oneshot::channel();
         let control = Control::SetMode { adapter: adapter.to_owned(), mode, done };
@@ -221,11 +224,11 @@ impl EngineHandle {
         outcome.await.unwrap_or_else(|_| Err(shutting_down()))
     }
 
-    /// A client says that it will ask for a model in so long: an adapter is started in time, if that
-    /// is worth it.
+    /// Announces a client's request to a model after `within`. An adapter is started in time if the
+    /// policy considers that worth its energy.
     ///
     /// # Errors
-    /// 503 if the engine is busy with too many orders, or goes down.
+    /// 503 if too many control requests are pending, or if the server is shutting down.
     pub fn announce(
         &self,
         model: Arc<ModelInfo>,
@@ -237,15 +240,17 @@ impl EngineHandle {
 
     fn send_control(&self, control: Control) -> Result<(), Error> {
         self.controls.try_send(control).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Error::unavailable("the engine is too busy"),
+            mpsc::error::TrySendError::Full(_) => {
+                Error::unavailable("too many control requests are pending; retry later")
+            }
             mpsc::error::TrySendError::Closed(_) => shutting_down(),
         })
     }
 
-    /// Takes over settings while the engine runs.
+    /// Applies settings at run time.
     ///
     /// # Errors
-    /// 503 if the engine is busy with too many orders, or goes down.
+    /// 503 if too many control requests are pending, or if the server is shutting down.
     pub fn configure(&self, config: LiveConfig) -> Result<(), Error> {
         self.send_control(Control::Configure(Box::new(config)))?;
         self.configured.fetch_add(1, Ordering::Relaxed);
@@ -257,10 +262,10 @@ impl EngineHandle {
         self.configured.load(Ordering::Relaxed)
     }
 
-    /// Admits nothing more, finishes what was admitted, stops every worker.
+    /// Ends admission, answers the admitted requests and stops every worker.
     pub async fn shut_down(&self) {
         self.admissions.close();
-        // If the driver is gone already there is nothing left to shut down.
+        // The send fails only if the driver has already ended.
         let _ = self.controls.send(Control::Shutdown).await;
     }
 }
@@ -303,5 +308,5 @@ fn no_model(models: &Catalogue, name: &str, version: Option<&str>) -> Error {
         ));
     }
     let names: Vec<_> = models.served().map(|model| model.name.as_str()).collect();
-    Error::not_found(format!("there is no model '{name}'; served: {}", names.join(", ")))
+    Error::not_found(format!("model '{name}' not found; served: {}", names.join(", ")))
 }

@@ -1,6 +1,6 @@
-//! Host memory that clients make the server hold: bodies, parsed and decoded inputs, and answers
-//! until they are written. There is one bound for all of it, and a part of it is for clients that
-//! hold little.
+//! Host memory held for clients: bodies, parsed and decoded inputs, and answers until they are
+//! written. One bound applies to all of it, and a part of it is reserved for clients that hold
+//! little.
 //!
 //! Memory is charged before it is allocated. A charge can travel with its bytes
 //! ([`HeldMemory::wrap`]), so that it ends when the last reference to them is dropped.
@@ -13,14 +13,14 @@ use std::time::Duration;
 use types::error::{Error, ErrorKind};
 use types::tensor::{Tensor, Tensors};
 
-/// Parts into which the bound is divided for the shares below.
+/// Number of equal parts into which the bound is divided.
 const PARTS: usize = 8;
-/// Most parts for the requests of clients that hold more than one part.
+/// Maximum of parts for the requests of clients that hold more than one part.
 const REQUEST_PARTS: usize = 6;
-/// The same for answers: more than for requests, so that admitted requests can be answered.
+/// Maximum of parts for answers: more than for requests, so that admitted requests can be answered.
 const ANSWER_PARTS: usize = 7;
 
-/// Delay before a retry if the memory is taken.
+/// Suggested delay before a retry if the memory is in use.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The bound on host memory, shared by all requests.
@@ -33,11 +33,11 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct Used {
     bytes: usize,
-    /// Bytes of each client that holds any.
+    /// Bytes per client; clients that hold none are absent.
     clients: HashMap<u64, usize>,
 }
 
-/// The reason why memory is refused.
+/// The reason why a charge is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     /// The request alone needs more than the bound, which is given in bytes.
@@ -47,7 +47,7 @@ pub enum Full {
 }
 
 impl Full {
-    /// The error of a request whose body or inputs are refused: 413 or 429.
+    /// The error if the body or the inputs of a request are rejected: 413 or 429.
     pub fn of_request(self) -> Error {
         match self {
             Full::Never(max) => Error::new(
@@ -59,23 +59,23 @@ impl Full {
             ),
             Full::Now => {
                 let message = "the memory for requests and answers (limits.host_memory_bytes) is \
-                               taken by other requests; try again later";
+                               in use by other requests; retry later";
                 Error::new(ErrorKind::QueueFull, message).retry_after(RETRY)
             }
         }
     }
 
-    /// The error of a request whose answer is refused: 503.
+    /// The error if the answer of a request is rejected: 503.
     pub fn of_answer(self) -> Error {
         match self {
             Full::Never(max) => Error::unavailable(format!(
                 "the answer needs more memory than the server holds for all requests, {max} \
-                 bytes; ask for fewer outputs or for binary data, or raise \
+                 bytes; request fewer outputs or binary data, or raise \
                  limits.host_memory_bytes"
             )),
             Full::Now => Error::unavailable(
-                "the memory for requests and answers (limits.host_memory_bytes) is taken by other \
-                 requests; try again later",
+                "the memory for requests and answers (limits.host_memory_bytes) is in use by other \
+                 requests; retry later",
             )
             .retry_after(RETRY),
         }
@@ -87,19 +87,19 @@ impl Memory {
         Memory { used: Arc::default(), max }
     }
 
-    /// The memory as one request of a client may use it.
+    /// The memory account of one request of a client.
     pub fn of(&self, client: u64) -> Account {
         Account { memory: self.clone(), client, own: Arc::default() }
     }
 
-    /// Counts memory that is taken whatever the bound is: outputs that a worker has sent.
+    /// Counts memory that is allocated regardless of the bound: outputs that a worker has sent.
     pub(crate) fn owe(&self, bytes: usize) -> HeldMemory {
         lock(&self.used).bytes += bytes;
         let (memory, own) = (self.clone(), Arc::default());
         HeldMemory { memory, bytes, client: None, own, parts: PARTS }
     }
 
-    /// The same outputs, whose memory is counted until they are dropped.
+    /// Wraps outputs so that their memory is counted until they are dropped.
     pub(crate) fn owing(&self, outputs: Tensors) -> Tensors {
         let counted = |tensor: Tensor| {
             let held = self.owe(tensor.data.len());
@@ -116,8 +116,8 @@ impl Memory {
         self.max
     }
 
-    /// Adds to what `held` counts, if there is enough. The last parts are for clients that hold
-    /// little, so that one client cannot exclude the others.
+    /// Increases the charge `held` if enough memory is free. The last parts are reserved for
+    /// clients that hold little, so that one client cannot exclude the others.
     fn add(&self, held: &HeldMemory, bytes: usize) -> Result<(), Full> {
         if bytes == 0 {
             return Ok(());
@@ -155,12 +155,12 @@ impl Memory {
     }
 }
 
-/// No panic leaves it half changed.
+/// Locks the counters. A poisoned lock is usable, since no panic leaves them inconsistent.
 fn lock(used: &Mutex<Used>) -> MutexGuard<'_, Used> {
     used.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The memory as one request of a client may use it.
+/// The memory account of one request of a client.
 #[derive(Clone, Debug)]
 pub struct Account {
     memory: Memory,
@@ -170,12 +170,12 @@ pub struct Account {
 }
 
 impl Account {
-    /// A charge of no bytes for a request, which can grow.
+    /// An empty charge for a request, which can grow.
     pub fn request(&self) -> HeldMemory {
         self.empty(REQUEST_PARTS)
     }
 
-    /// A charge of no bytes for an answer, which can grow.
+    /// An empty charge for an answer, which can grow.
     pub fn answer(&self) -> HeldMemory {
         self.empty(ANSWER_PARTS)
     }
@@ -196,16 +196,16 @@ impl Account {
     }
 }
 
-/// Charged memory, given back when dropped.
+/// Charged memory, released when dropped.
 #[derive(Debug)]
 pub struct HeldMemory {
     memory: Memory,
     bytes: usize,
-    /// `None` for memory that is owed.
+    /// `None` for outputs that a worker has sent.
     client: Option<u64>,
     /// Bytes of all charges of the request.
     own: Arc<AtomicUsize>,
-    /// Parts of the bound up to which a client may hold much.
+    /// Parts of the bound that a client with more than one part may fill.
     parts: usize,
 }
 
@@ -224,14 +224,14 @@ impl HeldMemory {
         Ok(())
     }
 
-    /// Gives back all but `bytes`.
+    /// Releases all but `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         let less = self.bytes.saturating_sub(bytes);
         self.memory.give_back(self, less);
         self.bytes -= less;
     }
 
-    /// Takes at most `bytes` of the charge out of it.
+    /// Splits off at most `bytes` of the charge.
     pub fn split(&mut self, bytes: usize) -> HeldMemory {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn no_client_excludes_the_others() {
+    fn clients_with_much_memory_leave_a_part_to_others() {
         let memory = Memory::new(800);
         let much: Vec<_> = (0..100).map_while(|_| taken(&memory, 1, 50)).collect();
         assert_eq!((much.len(), memory.used()), (12, 600));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_a_large_client_have_a_part_more() {
+    fn answers_of_a_large_client_may_fill_one_more_part() {
         let memory = Memory::new(800);
         let much: Vec<_> = (0..100).map_while(|_| taken(&memory, 1, 50)).collect();
         let mut answer = memory.of(1).answer();
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_holds_for_all_and_one_request_may_have_it_alone() {
+    fn one_request_may_use_the_whole_bound_but_not_more() {
         let memory = Memory::new(800);
         assert_eq!(memory.of(1).charge(801).unwrap_err(), Full::Never(800));
         assert!(taken(&memory, 1, usize::MAX).is_none());
@@ -316,7 +316,7 @@ mod tests {
         let memory = Memory::new(800);
         let request = memory.of(1);
         let body = request.charge(500).unwrap();
-        // Alone it may have more than a share, and what it never can have is said so.
+        // The only request may exceed one part; a request beyond the bound gets `Full::Never`.
         let mut tensors = request.charge(300).unwrap();
         assert_eq!(tensors.grow(1), Err(Full::Never(800)));
         assert_eq!(memory.of(1).charge(1).unwrap_err(), Full::Now);

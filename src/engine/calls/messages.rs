@@ -1,4 +1,4 @@
-//! Messages from the handle to the driver, and the answers.
+//! Messages from the handle to the driver, and their answers.
 
 use crate::LiveConfig;
 use crate::calls::admissions::Admission;
@@ -18,7 +18,7 @@ use types::tensor::Tensors;
 #[derive(Debug)]
 pub struct InferCall {
     pub model: Arc<ModelInfo>,
-    /// Inputs; every tensor has `rows` rows on axis 0. Those of clients carry the charge of their
+    /// Inputs; every tensor has `rows` rows on axis 0. Inputs of clients carry the charge of their
     /// memory.
     pub inputs: Tensors,
     pub rows: usize,
@@ -26,9 +26,10 @@ pub struct InferCall {
     pub client: u64,
     /// 1 is the most urgent; 0 stands for the default.
     pub priority: u32,
-    /// From when on an answer is worth nothing to the client.
+    /// The time after which the client no longer needs an answer.
     pub timeout: Option<Duration>,
-    /// The admission of a client's request; the server's own are rejected once it goes down.
+    /// The admission of a client's request. The server's own requests have none and are rejected
+    /// during a shutdown.
     pub admission: Option<Arc<Admission>>,
 }
 
@@ -48,17 +49,17 @@ impl InferCall {
 pub struct InferAnswer {
     /// All outputs of the model, `rows` rows each.
     pub outputs: Tensors,
-    /// Ids of the adapters that ran it, in row order.
+    /// Ids of the adapters that ran the request, in row order.
     pub adapters: Vec<String>,
-    /// Rows of the batch that it was part of; of the largest if it was cut.
+    /// Rows of the batch that contained the request; of the largest one if the request was split.
     pub batch_rows: u32,
-    /// Admitted to handed to a worker.
+    /// Time from the admission to the transfer to a worker.
     pub queue_time: Duration,
-    /// Handed to a worker to outputs on the host.
+    /// Time from the transfer to a worker until the outputs are on the host.
     pub run_time: Duration,
 }
 
-/// The operator's wish for one adapter.
+/// The mode that the operator has set for an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Auto,
@@ -84,7 +85,7 @@ pub(crate) enum Control {
     },
     Configure(Box<LiveConfig>),
     ModelCommand(ModelCommand),
-    /// A request to an ensemble has ended; those to its models are counted apart.
+    /// The end of a request to an ensemble. The requests to its models are counted separately.
     EnsembleResult(EnsembleResult),
     Statistics {
         models: Vec<Arc<ModelInfo>>,
@@ -102,30 +103,30 @@ pub struct WhatifInputs {
     pub policy: Policy,
     /// True if adapters are started before requests of regular clients.
     pub ahead: bool,
-    /// Adapters that are on without any load.
+    /// Number of adapters that stay on without load.
     pub min: usize,
-    /// Latency target of models that name none.
+    /// Latency target of models that do not name one.
     pub slo: Duration,
-    /// When the CPU takes part.
+    /// The role of the CPU.
     pub cpu: Role,
 }
 
-/// A change of the served models.
+/// A command that concerns the served models.
 pub(crate) enum ModelCommand {
-    /// Add these for a validation load; returns the entries of the catalogue.
+    /// Adds models for a validation load; returns the entries of the catalogue.
     AddForValidation { infos: Vec<ModelInfo>, done: oneshot::Sender<Vec<Arc<ModelInfo>>> },
-    /// Serve those that were tried in place of everything else of this name. None unloads it.
+    /// Serves validated models in place of all others of this name. An empty list unloads the name.
     Serve {
         name: String,
         tried: Vec<Arc<ModelInfo>>,
         broken: Vec<BadModel>,
         done: oneshot::Sender<()>,
     },
-    /// Answer `true` if an adapter has loaded the model.
+    /// Returns true if an adapter has loaded the model.
     IsLoaded { info: Arc<ModelInfo>, done: oneshot::Sender<bool> },
-    /// End the validation load; returns the error of the load, if there was one.
+    /// Ends the validation load; returns the error of the load, if there was one.
     EndValidation { tried: Vec<Arc<ModelInfo>>, done: oneshot::Sender<Option<LoadError>> },
-    /// Record the errors of the models of this name, and read the served ones from their copies.
+    /// Records the errors of the models of this name, and reads the served ones from their copies.
     RecordErrors {
         name: String,
         broken: Vec<BadModel>,
@@ -144,5 +145,5 @@ pub(crate) struct EnsembleResult {
 }
 
 pub(crate) fn shutting_down() -> Error {
-    Error::unavailable("the server is going down")
+    Error::unavailable("the server is shutting down")
 }

@@ -1,4 +1,4 @@
-//! Requests on this side of the scheduler: their memory, payloads, answers and parts.
+//! Requests: admission, memory, payloads, answers and partial answers.
 
 pub(crate) mod admissions;
 pub(crate) mod answers;

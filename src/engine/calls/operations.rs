@@ -11,35 +11,36 @@ use std::time::Duration;
 use types::error::Error;
 
 impl EngineHandle {
-    /// Runs a call whose inputs are what the model's interface says: through the steps around its
-    /// graph or through its chain of models, if it has any. Dropping the future takes back all that
-    /// is under way.
+    /// Runs a call with inputs of the model's interface, through the steps around its graph or
+    /// through the models of an ensemble, if it has any. Dropping the future cancels all requests
+    /// in flight.
     ///
     /// # Errors
-    /// Those of [`EngineHandle::infer`]; 422 if what was sent is not what the first step takes.
+    /// Those of [`EngineHandle::infer`]; 422 if the first step does not accept the inputs.
     pub async fn serve_call(&self, call: InferCall) -> Result<InferAnswer, Error> {
         pipeline::serve_call(self, call).await
     }
 
-    /// The newest version served of each name that some adapter can answer for now, perhaps after a
-    /// start, in the order of the names.
+    /// The newest served version of each name for which an adapter can answer now, possibly after a
+    /// start, ordered by name.
     pub fn ready_models(&self) -> Vec<Arc<ModelInfo>> {
         readiness::ready_models(self)
     }
 
-    /// The model, if some adapter can answer for it now, perhaps after a start. `version` `None`
-    /// means the newest one served.
+    /// The model, if an adapter can answer for it now, possibly after a start. Without `version`,
+    /// the newest served version.
     ///
     /// # Errors
-    /// 404 if it is not served; else the reason why none can: 422 if the model's files are wrong,
-    /// 500 if the machine failed to load them, else 503.
+    /// 404 if it is not served, 422 if the model's files are wrong, 500 if the machine failed to
+    /// load them, 503 for any other reason.
     pub fn check_ready(&self, name: &str, version: Option<&str>) -> Result<Arc<ModelInfo>, Error> {
         readiness::check_ready(self, name, version)
     }
 
-    /// Reads a model again and serves it in place of what was served under its name, if anything:
-    /// from the moment that a version has answered on some adapter, so that no client waits for
-    /// it. If that fails everything stays as it was. Goes on to its end if the caller goes away.
+    /// Reads a model again and serves it in place of the models that were served under its name.
+    /// The replacement takes effect when a version has answered on an adapter, so that no client
+    /// waits for it. If that fails, nothing changes. The load continues if the caller drops the
+    /// future.
     ///
     /// # Errors
     /// 404 if the repository has no such model, 422 if its files are wrong, 500 if the machine

@@ -1,4 +1,4 @@
-//! Where answers go: whole to one caller, or in parts through a bounded channel.
+//! Channels for answers: one complete answer, or partial answers through a bounded channel.
 
 use crate::calls::messages::{InferAnswer, shutting_down};
 use schedule::RequestId;
@@ -7,22 +7,22 @@ use types::error::Error;
 use types::tensor::Tensors;
 use wire::TimeSlice;
 
-/// Most partial answers of a request in one time slice.
+/// Maximum number of partial answers of a request in one time slice.
 const SLICE_ANSWERS_MAX: usize = 64;
-/// Partial answers that wait for their reader: those of two slices, so that one is read while the
-/// next one runs, and the end.
+/// Capacity of the channel: the partial answers of two slices, so that one is read while the next
+/// one runs, and the end.
 const WAITING_MAX: usize = 2 * SLICE_ANSWERS_MAX + 1;
 
 /// One of the partial answers to a request.
 #[derive(Debug)]
 pub struct PartialAnswer {
-    /// All outputs of the model, one row each.
+    /// All outputs of the model, with one row each.
     pub outputs: Tensors,
     /// Id of the adapter that ran it.
     pub adapter: String,
 }
 
-/// What the channel of a request carries.
+/// A message in the channel of a request.
 #[derive(Debug)]
 enum PartialMessage {
     Answer(PartialAnswer),
@@ -30,7 +30,7 @@ enum PartialMessage {
     Error(Error),
 }
 
-/// Where the answer to a request goes.
+/// The channel for the answer to a request.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Whole(oneshot::Sender<Result<InferAnswer, Error>>),
@@ -56,25 +56,25 @@ pub(crate) struct PartialAnswerSender {
 }
 
 impl PartialAnswerSender {
-    /// Both halves of the channel of a request.
+    /// Creates the channel of a request.
     pub(crate) fn channel(cancel: CancelOnDrop) -> (PartialAnswerSender, PartialAnswers) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let answers = PartialAnswers { receiver, cancel };
         (PartialAnswerSender { sender, sent: 0, has_ended: false }, answers)
     }
 
-    /// The next time slice: no more partial answers than wait at most, and a place for the end.
+    /// The next time slice: as many partial answers as have space, with one place kept for the end.
     pub(crate) fn slice(&self) -> TimeSlice {
         let places = self.sender.capacity().saturating_sub(1).min(SLICE_ANSWERS_MAX);
         TimeSlice { sent: self.sent, answers_max: places as u64 }
     }
 
-    /// True if a whole slice of partial answers has places.
+    /// True if there is space for all partial answers of a slice.
     pub(crate) fn has_places(&self) -> bool {
         self.sender.capacity() > SLICE_ANSWERS_MAX
     }
 
-    /// A task that ends when a whole slice has places, or the reader is gone.
+    /// A future that ends when there is space for a whole slice, or when the reader was dropped.
     pub(crate) fn wait_for_places(&self) -> impl Future<Output = ()> + Send + use<> {
         let sender = self.sender.clone();
         async move { _ = sender.reserve_many(SLICE_ANSWERS_MAX + 1).await }
@@ -89,20 +89,24 @@ impl PartialAnswerSender {
         self.has_ended |= last;
     }
 
-    /// True once the last partial answer has come.
+    /// True once the last partial answer has been sent.
     pub(crate) fn has_ended(&self) -> bool {
         self.has_ended
     }
 
-    /// Tells the reader that this was all.
+    /// Sends the end of the answers.
     pub(crate) fn end(self) {
         self.send(PartialMessage::End);
     }
 
     fn send(&self, item: PartialMessage) {
-        // A reader that is gone needs nothing; the limits of a slice leave a place for all others.
+        // A closed channel is not an error: its reader was dropped. It is never full, since the
+        // limits of a slice leave space for all messages.
         let sent = self.sender.try_send(item);
-        debug_assert!(!matches!(sent, Err(mpsc::error::TrySendError::Full(_))), "no place");
+        debug_assert!(
+            !matches!(sent, Err(mpsc::error::TrySendError::Full(_))),
+            "the channel is full"
+        );
     }
 }
 
@@ -114,12 +118,12 @@ pub struct PartialAnswers {
 }
 
 impl PartialAnswers {
-    /// The next one; `None` behind the last one and behind an error.
+    /// The next partial answer; `None` after the last one and after an error.
     ///
     /// # Errors
     /// Those of [`crate::EngineHandle::infer`], also after some partial answers.
     pub async fn next(&mut self) -> Option<Result<PartialAnswer, Error>> {
-        // Nothing follows an end.
+        // No message follows the end.
         self.cancel.cancels.as_ref()?;
         match self.receiver.recv().await {
             Some(PartialMessage::Answer(answer)) => return Some(Ok(answer)),
@@ -137,18 +141,18 @@ impl PartialAnswers {
     }
 }
 
-/// Tells the driver when nobody waits for the answer any more.
+/// Cancels the request when dropped before its answer.
 #[derive(Debug)]
 pub(crate) struct CancelOnDrop {
     pub(crate) id: RequestId,
-    /// `None` once there is an answer.
+    /// `None` once the request is answered.
     pub(crate) cancels: Option<mpsc::Sender<RequestId>>,
 }
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         if let Some(cancels) = &self.cancels {
-            // If the channel is full the request merely runs for nobody.
+            // If the channel is full the request runs to its end and its answer is dropped.
             let _ = cancels.try_send(self.id);
         }
     }
@@ -172,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reader_that_reads_nothing_leaves_no_places_but_one_for_the_end() {
+    async fn unread_answers_fill_two_slices_and_leave_space_for_the_end() {
         let (mut parts, mut answers, _cancelled) = channel();
         let mut slices = Vec::new();
         while parts.slice().answers_max > 0 {
@@ -190,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn places_come_back_as_answers_are_read() {
+    async fn space_is_freed_as_answers_are_read() {
         let (mut parts, mut answers, _cancelled) = channel();
         (0..128).for_each(|_| parts.take(answer(), false));
         let waiting = tokio::spawn(parts.wait_for_places());
@@ -205,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn loss_of_the_driver_is_an_error_and_the_reader_is_told_once() {
+    async fn loss_of_the_driver_is_reported_once() {
         let (parts, mut answers, mut cancelled) = channel();
         drop(parts);
         assert!(matches!(answers.next().await, Some(Err(_))));

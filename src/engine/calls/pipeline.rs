@@ -1,5 +1,5 @@
-//! Calls for models with something around their graph, and for ensembles: the host's steps run
-//! beside the event loop, each graph is a call of its own.
+//! Calls to models with steps around their graph, and to ensembles. Steps of the host run outside
+//! of the event loop; each graph is a separate call.
 
 use crate::Catalogue;
 use crate::calls::admissions::Admission;
@@ -18,30 +18,30 @@ use types::clock;
 use types::error::{Error, ErrorKind};
 use types::tensor::{Tensor, Tensors};
 
-/// Calls that one request has under way at once: the queue must hold those of others too.
+/// Maximum number of concurrent calls of one request, since other requests share the queue.
 const FAN_OUT: usize = 64;
 
-/// Memory of one row besides its data, in bytes: names, shapes and references of its tensors on
-/// their way through the steps. Without it, rows of four bytes would take fifty times their length.
+/// Memory of one row in addition to its data, in bytes: names, shapes and references of its
+/// tensors. If it were not charged, rows of four bytes would use fifty times their charge.
 const ROW_BYTES: usize = 1024;
 
-/// What all calls of one request share.
+/// Properties that all calls of one request have in common.
 #[derive(Clone, Copy)]
 struct CallTerms<'a> {
     client: u64,
     priority: u32,
-    /// Until when an answer is worth something.
+    /// The deadline of the request.
     due: Option<Instant>,
     admission: Option<&'a Arc<Admission>>,
 }
 
-/// One row on its way.
+/// One row between two steps.
 struct PipelineRow {
     inputs: Tensors,
     facts: Option<SentFacts>,
 }
 
-/// Who answered and how long it took, over several calls.
+/// Adapters and times of several calls.
 #[derive(Default)]
 struct CallSummary {
     adapters: Vec<String>,
@@ -51,14 +51,14 @@ struct CallSummary {
 }
 
 impl CallSummary {
-    /// Adds what came after.
+    /// Adds calls that ran afterwards.
     fn add_next(&mut self, next: &CallSummary) {
         self.add_adapters(next);
         self.queue += next.queue;
         self.run += next.run;
     }
 
-    /// Adds what ran at the same time.
+    /// Adds calls that ran at the same time.
     fn add_parallel(&mut self, other: &CallSummary) {
         self.add_adapters(other);
         self.queue = self.queue.max(other.queue);
@@ -131,11 +131,11 @@ async fn count(engine: &EngineHandle, call: &InferCall, outcome: &Result<InferAn
         run: answer.map_or(Duration::ZERO, |answer| answer.run_time),
         error: outcome.as_ref().err().map(|error| error.message.clone()),
     };
-    // If the driver is gone there is nobody left to count for.
+    // The send fails only if the driver has ended, and the statistics with it.
     let _ = engine.controls.send(Control::EnsembleResult(result)).await;
 }
 
-/// One model with what stands around it: rows in, rows out.
+/// Runs rows through one model with the steps around its graph.
 async fn around(
     engine: &EngineHandle,
     model: &Arc<ModelInfo>,
@@ -171,7 +171,7 @@ async fn around(
     Ok((on_host(engine, model, terms, read).await?.0, summary))
 }
 
-/// One call with inputs in the model's own shape, or with rows in front of it.
+/// One call with inputs in the model's own shape, or with a row axis in front.
 async fn framed(
     engine: &EngineHandle,
     model: &Arc<ModelInfo>,
@@ -184,15 +184,15 @@ async fn framed(
     Ok(InferAnswer { outputs, ..answer })
 }
 
-/// Runs rows as one call if they are alike, else as one call each; those that are alike meet
-/// again in a batch.
+/// Runs rows as one call if they have the same shapes, else as one call each. The scheduler can
+/// still batch calls of the same shapes.
 async fn rows_through(
     engine: &EngineHandle,
     model: &Arc<ModelInfo>,
     rows: Vec<Tensors>,
     terms: CallTerms<'_>,
 ) -> Result<(Vec<Tensors>, CallSummary), Error> {
-    // A model that is run whole would take rows for one request.
+    // A model in mode `Whole` would treat the rows as one request.
     let bytes: usize = if rows.len() > 1 { rows.iter().map(Tensors::bytes).sum() } else { 0 };
     let held = engine.memory.of(terms.client).charge(bytes);
     let held = held.map_err(|full| engine.memory_rejection(model, full))?;
@@ -235,7 +235,7 @@ async fn run_ensemble(
     Ok(summary.answer(joined(done)?))
 }
 
-/// One row through all steps.
+/// Runs one row through all steps.
 async fn run_row(
     engine: &EngineHandle,
     model: &Arc<ModelInfo>,
@@ -278,7 +278,7 @@ async fn run_row(
         let tensor = outputs.get(&spec.name).map_err(broken)?;
         if !spec.datatypes.contains(&tensor.datatype) || !spec.fits_shape(&tensor.shape) {
             return Err(Error::internal(format!(
-                "ensemble '{}': output '{}' is {} {:?}, not what its model.toml says",
+                "ensemble '{}': output '{}' is {} {:?}, unlike in its model.toml",
                 model.name, spec.name, tensor.datatype, tensor.shape
             )));
         }
@@ -286,13 +286,13 @@ async fn run_row(
     Ok((outputs, summary))
 }
 
-/// The models that are served to a request.
+/// The catalogue that applies to a request.
 fn served_to(engine: &EngineHandle, terms: CallTerms<'_>) -> Arc<Catalogue> {
     let admitted = terms.admission.map(|admission| admission.models().clone());
     admitted.unwrap_or_else(|| engine.models.borrow().clone())
 }
 
-/// A model that an ensemble needs.
+/// A member of an ensemble.
 fn member(
     engine: &EngineHandle,
     model: &ModelInfo,
@@ -319,7 +319,7 @@ async fn run_member(
                 tensors.push(Tensor { name: own.clone(), ..tensor.clone() });
             }
             Some(EnsembleValue::Pictures(all)) => pictures = Some(all),
-            None => return Err(Error::internal(format!("there is no value '{value}'"))),
+            None => return Err(Error::internal(format!("value '{value}' not found"))),
         }
     }
     let tensors = Tensors(tensors);
@@ -347,31 +347,31 @@ async fn crop(
             held.shrink_to(pictures.iter().map(Picture::bytes).sum());
             Ok((pictures, held))
         }
-        _ => Err(Error::internal(format!("'{image}' and '{by}' are no image and polygons"))),
+        _ => Err(Error::internal(format!("'{image}' and '{by}' are not an image and polygons"))),
     }
 }
 
-/// Runs a step of the host on a thread that may be busy for a while; as many at once as there
-/// are processors, so that images in memory stay few. The step charges the memory that it
-/// takes; the charge is returned with its result.
+/// Runs a step of the host on a blocking thread. At most one step per processor runs at a time,
+/// which bounds the number of images in memory. The step charges the memory that it allocates; the
+/// charge is returned with its result.
 async fn on_host<T: Send + 'static>(
     engine: &EngineHandle,
     model: &ModelInfo,
     terms: CallTerms<'_>,
     work: impl FnOnce(&mut Budget<'_>) -> Result<T, BadRow> + Send + 'static,
 ) -> Result<(T, HeldMemory), Error> {
-    let turn = engine.host_permits.clone().acquire_owned().await;
+    let permit = engine.host_permits.clone().acquire_owned().await;
     let mut held = engine.memory.of(terms.client).request();
     let step = move || {
-        // The thread keeps its turn where the client has left.
-        let _turn = turn;
+        // The thread keeps its permit even if the client has disconnected.
+        let _permit = permit;
         let mut full = None;
         let mut budget = |bytes| held.grow(bytes).map_err(|error| full = Some(error)).is_ok();
         let done = work(&mut budget);
         (done, held, full)
     };
     let done = tokio::task::spawn_blocking(step).await;
-    let broke = |error| Error::internal(format!("a step of '{}' broke: {error}", model.name));
+    let broke = |error| Error::internal(format!("a step of '{}' failed: {error}", model.name));
     let (done, held, full) = done.map_err(broke)?;
     let done = done.map_err(|error| match error {
         BadRow::Input(message) => Error::unprocessable(message),
@@ -385,7 +385,7 @@ impl CallTerms<'_> {
     fn call(self, model: &Arc<ModelInfo>, inputs: Tensors) -> Result<InferCall, Error> {
         let left = self.due.map(|due| due.saturating_duration_since(clock::now()));
         if left.is_some_and(|left| left.is_zero()) {
-            let message = "the request's timeout passed before all of its steps were done";
+            let message = "the request's timeout passed before all of its steps had ended";
             return Err(Error::new(ErrorKind::DeadlineExceeded, message));
         }
         let rows = inputs.rows().map_err(broken)?;
@@ -395,7 +395,7 @@ impl CallTerms<'_> {
     }
 }
 
-/// Tensors that carry the charge of their memory, as far as `held` has it.
+/// Tensors that carry the charge of their memory, as far as `held` covers it.
 fn charged(tensors: Tensors, mut held: HeldMemory) -> Tensors {
     let carrying = |tensor: Tensor| {
         let own = held.split(tensor.data.len());
@@ -404,12 +404,12 @@ fn charged(tensors: Tensors, mut held: HeldMemory) -> Tensors {
     tensors.0.into_iter().map(carrying).collect()
 }
 
-/// The rows of a call, one by one.
+/// The rows of a call, as one set of tensors each.
 fn rows(call: &InferCall) -> Result<Vec<Tensors>, Error> {
     (0..call.rows).map(|row| call.inputs.slice_rows(row, 1).map_err(broken)).collect()
 }
 
-/// The answers of all rows in one.
+/// Joins the answers of all rows.
 fn joined(mut rows: Vec<Tensors>) -> Result<Tensors, Error> {
     if rows.len() == 1
         && let Some(only) = rows.pop()
@@ -423,8 +423,8 @@ fn joined(mut rows: Vec<Tensors>) -> Result<Tensors, Error> {
     })
 }
 
-/// One output of a model over all rows that it was asked for. With `each`, it was asked for each
-/// of several pieces, be there one of them.
+/// One output of a model over all rows. With `each`, the model ran for each of several pieces, of
+/// which there may be only one.
 fn collect(member: &ModelInfo, own: &str, rows: &[Tensors], each: bool) -> Result<Tensor, Error> {
     let spec = member.interface().outputs.iter().find(|spec| spec.name == own);
     let missing = || Error::internal(format!("model '{}' has no output '{own}'", member.name));

@@ -1,11 +1,11 @@
-//! What a client is told that is turned away.
+//! Errors of rejected requests.
 
 use schedule::Reject;
 use std::time::Duration;
 use types::error::{Error, ErrorKind};
 use wire::Cause;
 
-/// Nobody is told to come back sooner.
+/// Minimum of the delay before a retry that clients receive.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 
 /// The error of a failed load.
@@ -22,45 +22,46 @@ impl LoadError {
     }
 }
 
-/// The error of a rejection: 429 where the queue is full or the answer would be late, 503 where nothing
-/// can serve now; `types/error.rs` has the table from kinds to statuses.
+/// The error of a rejection: 429 if the queue is full or the answer would be late, 503 if no
+/// adapter can serve now. `types/error.rs` has the table from kinds to statuses.
 pub(crate) fn rejection(reason: Reject) -> Error {
     match reason {
         Reject::QueueFull { drain } => {
             Error::new(ErrorKind::QueueFull, "the queue is full").retry_after(drain.max(RETRY_MIN))
         }
         Reject::Overload { drain } => {
-            let message = "too much waits for an answer within the request's timeout";
+            let message = "the queue is too long for an answer within the request's timeout";
             Error::new(ErrorKind::QueueFull, message).retry_after(drain.max(RETRY_MIN))
         }
         Reject::Deadline => deadline_passed(None),
         Reject::NoAdapter { retry_after } => {
-            let error = Error::unavailable("no adapter can serve now; GET /api/adapters tells why");
+            let error =
+                Error::unavailable("no adapter can serve now; GET /api/adapters has the reasons");
             match retry_after {
                 Some(after) => error.retry_after(after.max(RETRY_MIN)),
                 None => error,
             }
         }
         Reject::ModelFailed | Reject::NoneHolds => model_failed(reason, None),
-        Reject::ModelGone => Error::not_found("the model is no longer served"),
+        Reject::ModelGone => Error::not_found("the model has been unloaded"),
         Reject::RetriesExhausted { fault } => Error::internal(format!(
-            "every adapter that tried this request was lost; the last one: {}",
+            "every adapter that ran this request was lost; the last fault: {}",
             fault.as_str()
         )),
-        Reject::ShuttingDown => Error::unavailable("the server is going down"),
+        Reject::ShuttingDown => Error::unavailable("the server is shutting down"),
         Reject::Input { .. } => Error::internal("the model failed"),
     }
 }
 
-/// The error where no adapter could load the model, or none that is on can hold it. `why`: the
+/// The error if no adapter could load the model, or if none that is on can hold it. `why` is the
 /// error of the last load.
 pub(crate) fn model_failed(reason: Reject, why: Option<&LoadError>) -> Error {
     match why {
         Some(why) => load_failed(why),
-        None if reason == Reject::NoneHolds => {
-            Error::unavailable("no adapter that is on can hold the model, and no other may start")
-        }
-        None => Error::internal("no adapter has the memory that the model takes"),
+        None if reason == Reject::NoneHolds => Error::unavailable(
+            "no adapter that is on has the memory for the model, and no other adapter may start",
+        ),
+        None => Error::internal("no adapter has the memory for the model"),
     }
 }
 
@@ -68,16 +69,16 @@ pub(crate) fn model_failed(reason: Reject, why: Option<&LoadError>) -> Error {
 fn load_failed(why: &LoadError) -> Error {
     let kind = match why.cause {
         _ if why.is_of_files() => ErrorKind::Unprocessable,
-        // Each request is run by itself from now on, so that a retry is answered.
+        // Each request runs by itself from now on, so a retry succeeds.
         Cause::Rows => ErrorKind::Unavailable,
         _ => ErrorKind::Internal,
     };
     Error::new(kind, format!("failed to load the model: {}", why.error))
 }
 
-/// The client's own limit has passed.
+/// The error after the timeout of a request.
 pub(crate) fn deadline_passed(timeout: Option<Duration>) -> Error {
     let timeout = timeout.map(|timeout| format!(" of {timeout:?}")).unwrap_or_default();
-    let message = format!("the request's own timeout{timeout} has passed, or cannot be met");
+    let message = format!("the request's timeout{timeout} has passed or cannot be met");
     Error::new(ErrorKind::DeadlineExceeded, message)
 }

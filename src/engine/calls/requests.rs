@@ -1,4 +1,4 @@
-//! Requests by id: what the scheduler only knows as numbers.
+//! Pending requests by id: the data behind the scheduler's numbers.
 
 use crate::calls::held_memory::{HeldMemory, Memory};
 use crate::calls::messages::{InferAnswer, InferCall};
@@ -14,7 +14,7 @@ use types::error::Error;
 use types::tensor::{Datatype, Tensor, TensorError, Tensors};
 use wire::TimeSlice;
 
-/// A request that is owed an answer.
+/// A request without an answer so far.
 pub(crate) struct Pending {
     pub(crate) call: InferCall,
     pub(crate) reply: Reply,
@@ -22,19 +22,19 @@ pub(crate) struct Pending {
     pub(crate) arrived: Time,
     /// The next arrival of a request that runs in several time slices.
     next: Arrival,
-    /// When its present slice began to wait.
+    /// The time at which its current slice was queued.
     waits_since: Time,
-    /// When its first rows were last handed to a worker.
+    /// The time at which its first rows were last sent to a worker.
     started: Option<Time>,
     collected: Vec<Collected>,
     shape: Option<ShapeKey>,
     _held: Option<HeldMemory>,
 }
 
-/// An error of a batch whose inputs cannot be put together.
+/// An error while the inputs of a batch are gathered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GatherError {
-    #[error("request {0} is gone")]
+    #[error("request {0} is not pending any more")]
     Gone(u64),
     #[error("the batch is empty")]
     Empty,
@@ -47,30 +47,30 @@ pub(crate) enum GatherError {
 pub(crate) struct Collected {
     pub(crate) first: u32,
     pub(crate) outputs: Tensors,
-    /// Id of the adapter that ran them.
+    /// Id of the adapter that ran these rows.
     pub(crate) adapter: String,
-    /// Where the time of that batch went.
+    /// Times of that batch.
     pub(crate) compute: Compute,
     /// Rows of that batch.
     pub(crate) batch_rows: u32,
 }
 
-/// Datatype and dimensions of each input, `None` for one that is left out.
+/// Datatype and dimensions of each input; `None` for an input that is omitted.
 pub(crate) type ShapeKey = Vec<Option<(Datatype, Vec<usize>)>>;
 
-/// All requests that are owed an answer.
+/// All pending requests.
 #[derive(Default)]
 pub(crate) struct Requests {
     pending: HashMap<RequestId, Pending>,
-    /// Numbers for the shapes of waiting requests, with how many requests use each.
+    /// Numbers for the shapes of pending requests, with the number of requests that use each.
     shapes: HashMap<ShapeKey, (u64, usize)>,
     shapes_made: u64,
-    /// How many requests each model owes an answer; none for none.
+    /// Number of pending requests per model; never 0.
     owed: HashMap<ModelId, usize>,
 }
 
 impl Requests {
-    /// Takes a request in and gives its shape a number.
+    /// Adds a request and assigns a number to its shape.
     pub(crate) fn insert(&mut self, submitted: Submitted, model: ModelId, now: Time) -> Arrival {
         let Submitted { id, call, reply, held } = submitted;
         let key = shape_key(&call);
@@ -84,7 +84,7 @@ impl Requests {
             model,
             client: ClientId(call.client),
             shape: Shape { number, size },
-            // More rows than this have no place in memory.
+            // More rows do not fit into memory.
             rows: u32::try_from(call.rows).unwrap_or(u32::MAX),
             priority: call.priority,
             deadline: call.timeout.map(|timeout| now + timeout),
@@ -117,22 +117,22 @@ impl Requests {
         *number
     }
 
-    /// The client's own limit.
+    /// The timeout that the client has set.
     pub(crate) fn timeout(&self, id: RequestId) -> Option<Duration> {
         self.pending.get(&id)?.call.timeout
     }
 
-    /// The model that was asked for.
+    /// The model of a request.
     pub(crate) fn model(&self, id: RequestId) -> Option<ModelId> {
         Some(self.pending.get(&id)?.model)
     }
 
-    /// Whether somebody still waits for this model.
-    pub(crate) fn owes(&self, model: ModelId) -> bool {
+    /// True if requests for this model are pending.
+    pub(crate) fn has_pending(&self, model: ModelId) -> bool {
         self.owed.contains_key(&model)
     }
 
-    /// Takes a request out, to answer it or to forget it.
+    /// Removes a request, to answer or drop it.
     pub(crate) fn remove(&mut self, id: RequestId) -> Option<Pending> {
         let pending = self.pending.remove(&id)?;
         if let Some(owed) = self.owed.get_mut(&pending.model) {
@@ -152,7 +152,7 @@ impl Requests {
         Some(pending)
     }
 
-    /// Notes that the requests of a batch are with a worker now; tells how long they waited.
+    /// Records that the requests of a batch are sent to a worker; returns their times in the queue.
     pub(crate) fn start(&mut self, batch: &Batch, now: Time) -> Vec<Duration> {
         let mut waits = Vec::with_capacity(batch.parts.len());
         for part in &batch.parts {
@@ -165,7 +165,7 @@ impl Requests {
         waits
     }
 
-    /// Keeps the outputs of a part; those of a request that is gone are dropped.
+    /// Stores the outputs of a part; those of a request that is not pending are dropped.
     pub(crate) fn collect(&mut self, request: RequestId, collected: Collected) {
         if let Some(pending) = self.pending.get_mut(&request) {
             if matches!(pending.reply, Reply::Parts(_)) {
@@ -175,20 +175,20 @@ impl Requests {
         }
     }
 
-    /// Passes on a partial answer; one to a request that is gone is dropped.
+    /// Sends a partial answer; one to a request that is not pending is dropped.
     pub(crate) fn take_partial(&mut self, request: RequestId, answer: PartialAnswer, last: bool) {
         if let Some(Pending { reply: Reply::Parts(parts), .. }) = self.pending.get_mut(&request) {
             parts.take(answer, last);
         }
     }
 
-    /// The time slices of the requests of a batch; empty if they are answered whole.
+    /// The time slices of the requests of a batch; empty if the model is not decoupled.
     pub(crate) fn slices(&self, batch: &Batch) -> Vec<TimeSlice> {
         let slice = |part: &Part| match &self.pending.get(&part.request)?.reply {
             Reply::Whole(_) => None,
             Reply::Parts(parts) => Some(parts.slice()),
         };
-        // The requests of a batch are of one model: all have slices, or none has.
+        // The requests of a batch are for one model, so all have slices or none has.
         batch.parts.iter().map_while(slice).collect()
     }
 
@@ -200,17 +200,18 @@ impl Requests {
         }
     }
 
-    /// The arrival of the next time slice of a request, which waits from now on. `None` if it is gone.
+    /// The arrival of the next time slice of a request, queued from now on. `None` if the request
+    /// is no longer pending.
     pub(crate) fn next_slice(&mut self, request: RequestId, now: Time) -> Option<Arrival> {
         let pending = self.pending.get_mut(&request)?;
         pending.waits_since = now;
         Some(pending.next)
     }
 
-    /// The inputs of a batch, one after the other for each input, sharing the bytes.
+    /// The inputs of a batch: for each input the parts of all requests, without copying.
     ///
     /// # Errors
-    /// If a request of it is gone, or has fewer rows than the scheduler was told.
+    /// If a request is not pending any more, or has fewer rows than its part of the batch.
     pub(crate) fn gather(&self, batch: &Batch) -> Result<Vec<GatheredInput>, GatherError> {
         let parts = batch.parts.iter().map(|part| self.part(part));
         let parts = parts.collect::<Result<Vec<Tensors>, GatherError>>()?;
@@ -241,15 +242,14 @@ impl Requests {
 }
 
 impl Pending {
-    /// Takes out the shape of the request, if a client sent it and the model has variable
-    /// dimensions.
+    /// Takes the shape of the request, if a client sent it and the model has variable dimensions.
     pub(crate) fn take_shape(&mut self) -> Option<ShapeKey> {
         self.shape.take().filter(|_| self.call.client != InferCall::SERVER)
     }
 
-    /// Answers with what was collected, in row order. `None` if that does not fit together.
+    /// Answers with the collected outputs, in row order. `None` if they cannot be joined.
     pub(crate) fn finish(mut self, memory: &Memory, now: Time) -> Option<Answered> {
-        // The last to come in: what was done before it was done beside it.
+        // Times of the last part to arrive: the other parts ran at the same time or before.
         let compute = self.collected.last().map(|part| part.compute).unwrap_or_default();
         self.collected.sort_by_key(|part| part.first);
         let started = self.started.unwrap_or(self.arrived);
@@ -287,14 +287,14 @@ impl Pending {
     }
 }
 
-/// The same work, but what it took in all is known better.
+/// Limits the times of a run to its measured total.
 fn within(compute: Compute, whole: Duration) -> Compute {
     let input = compute.input.min(whole);
     let infer = compute.infer.min(whole - input);
     Compute { input, infer, output: whole - input - infer }
 }
 
-/// The outputs of a request whole.
+/// Joins the outputs of all parts of a request.
 fn join(mut parts: Vec<Collected>, memory: &Memory) -> Result<Tensors, Error> {
     if parts.len() == 1 {
         return Ok(parts.remove(0).outputs);
@@ -304,7 +304,7 @@ fn join(mut parts: Vec<Collected>, memory: &Memory) -> Result<Tensors, Error> {
     Ok(memory.owing(outputs))
 }
 
-/// One input of a batch, in as many parts as it has requests.
+/// One input of a batch, with one part per request.
 pub(crate) struct GatheredInput {
     pub(crate) name: String,
     pub(crate) datatype: Datatype,
@@ -312,7 +312,7 @@ pub(crate) struct GatheredInput {
     pub(crate) parts: Vec<Bytes>,
 }
 
-/// What must be equal for requests to share a batch; `None` where the model leaves no choice.
+/// The shapes that must be equal for requests to share a batch; `None` if the model fixes them.
 fn shape_key(call: &InferCall) -> Option<ShapeKey> {
     let inputs = &call.model.signature.inputs;
     let open = |spec: &model::signature::TensorSpec| {

@@ -1,11 +1,12 @@
-//! Answers of adapters that are trusted, for those on trial to agree with.
+//! Expected outputs of shadow runs: a shadow run repeats a batch of another adapter, and the
+//! outputs must agree.
 
 use model::golden::{self, Mismatch};
 use schedule::{AdapterId, BatchId};
 use std::collections::HashMap;
 use types::tensor::Tensors;
 
-/// What the batch of an adapter on trial should answer; one for each of them.
+/// The expected outputs of the shadow run of each adapter.
 #[derive(Default)]
 pub(crate) struct Shadows(HashMap<AdapterId, (BatchId, Tensors)>);
 
@@ -14,10 +15,10 @@ impl Shadows {
         self.0.insert(adapter, (batch, outputs));
     }
 
-    /// Compares an answer with the one that is expected, if one is.
+    /// Compares outputs with the expected ones, if there are any.
     ///
     /// # Errors
-    /// How they differ.
+    /// The difference between them.
     pub(crate) fn check(
         &mut self,
         adapter: AdapterId,
@@ -42,14 +43,15 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_held_against_the_one_of_the_batch_that_it_repeats() {
+    fn outputs_are_compared_with_those_of_the_repeated_batch() {
         let (one, batch) = (AdapterId(1), BatchId(7));
         let mut shadows = Shadows::default();
         shadows.expect(one, batch, outputs(1.0));
         assert!(shadows.check(one, batch, &outputs(2.0)).is_err());
         shadows.expect(one, batch, outputs(1.0));
         assert_eq!(shadows.check(one, batch, &outputs(1.0)), Ok(()));
-        // Nothing is expected of others: of what it runs next, and of another life's batch.
+        // No outputs are expected for the next batch, another adapter, or a batch of another
+        // worker.
         assert_eq!(shadows.check(one, batch, &outputs(2.0)), Ok(()));
         shadows.expect(one, batch, outputs(1.0));
         assert_eq!(shadows.check(AdapterId(2), batch, &outputs(2.0)), Ok(()));

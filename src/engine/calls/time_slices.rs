@@ -1,10 +1,10 @@
-//! Time slices of requests that are answered in parts: their partial answers, the next slice, the end
-//! of one that nobody waits for.
+//! Time slices of requests to decoupled models: their partial answers, the next slice, and the
+//! cancellation of a slice.
 //!
-//! After the loss of a worker its batches run again (`schedule/requests.rs`, `retry`). The new slice of
-//! each request begins behind the partial answers that were passed on (`partial.rs`,
+//! After the loss of a worker its batches run again (`schedule/requests.rs`, `retry`). The new
+//! slice of each request begins after the partial answers that were already sent (`partial.rs`,
 //! `PartialAnswerSender::slice`; `worker/slice.rs`, `Sequences::begin`), so that a stream continues
-//! where it was, on any adapter.
+//! at the same position on any adapter.
 
 use crate::calls::partial::PartialAnswer;
 use crate::core::Core;
@@ -15,11 +15,11 @@ use types::tensor::{TensorError, Tensors};
 use wire::{TensorHeader, ToWorker, tensors_from};
 
 impl Core {
-    /// Passes on a partial answer to a row of a batch. It is dropped if the adapter no longer has the
-    /// batch: its requests run again elsewhere, behind the partial answers that were passed on.
+    /// Sends a partial answer to a row of a batch. It is dropped if the adapter no longer has the
+    /// batch: its requests run again elsewhere, after the partial answers that were already sent.
     ///
     /// # Errors
-    /// If the bytes are not what the shapes promise.
+    /// If the bytes do not match the shapes.
     pub(crate) fn partial(
         &mut self,
         (adapter, incarnation): (AdapterId, Incarnation),
@@ -40,7 +40,7 @@ impl Core {
         if outputs.0.is_empty() { outputs } else { self.memory.owing(outputs) }
     }
 
-    /// The request behind a row of a batch that the adapter runs.
+    /// The request of a row of a batch that the adapter runs.
     fn request_of(
         &self,
         (id, incarnation): (AdapterId, Incarnation),
@@ -55,8 +55,8 @@ impl Core {
         parts.get(usize::try_from(row).ok()?).map(|part| part.request)
     }
 
-    /// Queues the next time slice of a request whose present one has ended. One whose reader is slow
-    /// waits for the reader. Returns false if the request needs no further slice.
+    /// Queues the next time slice of a request after its current one. If the reader is slow, the
+    /// slice is queued once there is space. Returns false if the request needs no further slice.
     pub(crate) fn continues(&mut self, request: RequestId) -> bool {
         let Some(parts) = self.requests.unfinished(request) else { return false };
         let places = (!parts.has_places()).then(|| parts.wait_for_places());
@@ -69,7 +69,7 @@ impl Core {
         true
     }
 
-    /// Reports the request as resumed once there are places, or its deadline has passed.
+    /// Reports the request as resumed once there is space, or after its deadline.
     fn resume_after(
         &self,
         arrival: &Arrival,
@@ -84,13 +84,13 @@ impl Core {
         });
     }
 
-    /// The reader of a request has read enough.
+    /// Queues the next slice of a request once its reader has space.
     pub(crate) fn resume(&mut self, request: RequestId) -> Option<Event> {
         let now = self.time();
         self.requests.next_slice(request, now).map(Event::Arrived)
     }
 
-    /// Tells the worker that runs a slice of this request to give it up at its next step.
+    /// Requests the worker that runs a slice of this request to cancel it at its next step.
     pub(crate) fn cancel_slice(&self, request: RequestId) {
         if self.requests.unfinished(request).is_none() {
             return;

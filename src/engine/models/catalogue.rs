@@ -1,4 +1,4 @@
-//! Which models there are, and how far each is from its clients.
+//! The models by number, and the serving state of each.
 
 use model::info::ModelInfo;
 use model::pipeline::EnsembleStep;
@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::error::{Error, ErrorKind};
 
-/// How far a model is from its clients.
+/// The serving state of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServingState {
-    /// It must answer once before clients may ask for it.
+    /// Its validation load has not ended; clients cannot use it yet.
     Validating,
     Served,
-    /// Unloaded or replaced: it finishes the requests that were admitted while it was served.
+    /// Unloaded or replaced: it only answers the requests that were admitted while it was served.
     /// `last` is the last generation of the catalogue that served it.
     Retiring {
         last: u64,
@@ -27,7 +27,7 @@ pub(crate) struct CatalogueEntry {
     pub(crate) serving_state: ServingState,
 }
 
-/// The models to serve, and those that cannot be. Numbers are never used twice.
+/// The served models, and those that cannot be served. Numbers are never reused.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
     entries: BTreeMap<ModelId, CatalogueEntry>,
@@ -36,10 +36,10 @@ pub struct Catalogue {
     generation: u64,
 }
 
-/// The reason why a chain of models cannot be served.
+/// The reason why an ensemble cannot be served.
 #[derive(Debug)]
 pub(crate) struct Missing {
-    /// [`ErrorKind::Unavailable`] where neither a file nor the machine is the cause.
+    /// [`ErrorKind::Unavailable`] if neither a file nor the machine is the cause.
     pub(crate) kind: ErrorKind,
     pub(crate) text: String,
 }
@@ -50,18 +50,18 @@ impl Missing {
     }
 }
 
-/// The version as a number, by which versions are ordered.
+/// The version as a number, for comparison.
 fn number_of(info: &ModelInfo) -> u64 {
     info.version.parse().unwrap_or_default()
 }
 
-/// The kind of error that requests for it get.
+/// The error kind of requests for a bad model.
 pub(crate) fn kind_of(bad: &BadModel) -> ErrorKind {
     if bad.machine { ErrorKind::Internal } else { ErrorKind::Unprocessable }
 }
 
 impl Catalogue {
-    /// What a scan of the repository found.
+    /// The catalogue of a scan of the repository.
     pub fn new(found: Vec<ScanResult>) -> Catalogue {
         let mut catalogue = Catalogue::default();
         for found in found {
@@ -75,29 +75,29 @@ impl Catalogue {
         catalogue
     }
 
-    /// The number of this state of the catalogue among those that clients have seen.
+    /// The number of this version of the catalogue.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The next state that clients see.
+    /// The next version of the catalogue, for clients.
     pub(crate) fn next(&mut self) -> Catalogue {
         self.generation += 1;
         self.clone()
     }
 
-    /// Every model that clients may ask for.
+    /// All models that clients can use.
     pub fn served(&self) -> impl Iterator<Item = &Arc<ModelInfo>> {
         let served = |entry: &&CatalogueEntry| entry.serving_state == ServingState::Served;
         self.entries.values().filter(served).map(|entry| &entry.info)
     }
 
-    /// What the repository holds that cannot be served, with the reason.
+    /// Models of the repository that cannot be served, with the reasons.
     pub fn broken(&self) -> &[BadModel] {
         &self.broken
     }
 
-    /// The model that clients name; without a version the newest one served.
+    /// The model that a client names; without a version, the newest served one.
     pub(crate) fn resolve(&self, name: &str, version: Option<&str>) -> Option<&Arc<ModelInfo>> {
         let named = self.served().filter(|info| info.name == name);
         match version {
@@ -106,7 +106,7 @@ impl Catalogue {
         }
     }
 
-    /// Marks the chains of models that cannot be served as bad among the results of a scan.
+    /// Marks the ensembles that cannot be served as bad among the results of a scan.
     pub fn check_ensembles(found: Vec<ScanResult>) -> Vec<ScanResult> {
         let catalogue = Catalogue::new(found.clone());
         let check = |found| match found {
@@ -124,11 +124,11 @@ impl Catalogue {
         ScanResult::Bad(BadModel { name: info.name, version: Some(info.version), error, machine })
     }
 
-    /// The reason why a chain of models cannot be served: a model that it needs is not, or has
-    /// other inputs and outputs than a step names.
+    /// The reason why an ensemble cannot be served: a member is not served, or lacks an input or
+    /// output that a step names.
     pub(crate) fn missing(&self, info: &ModelInfo) -> Option<Missing> {
         let steps = &info.ensemble()?.steps;
-        // The model's image input takes a piece of an image under any name.
+        // The model's image input accepts a piece of an image under any name.
         let crops = steps.iter().any(|step| matches!(step, EnsembleStep::Crop { .. }));
         steps.iter().find_map(|step| self.missing_of(step, crops))
     }
@@ -163,7 +163,7 @@ impl Catalogue {
         }
     }
 
-    /// The newest version served of each name, in the order of the names.
+    /// The newest served version of each name, ordered by name.
     pub(crate) fn newest(&self) -> impl Iterator<Item = &Arc<ModelInfo>> {
         let mut newest: BTreeMap<&str, &Arc<ModelInfo>> = BTreeMap::new();
         for info in self.served() {
@@ -176,7 +176,7 @@ impl Catalogue {
     }
 
     /// The number under which a call for this model runs: its own, or that of its successor with
-    /// the same signature if it was replaced meanwhile.
+    /// the same signature if it has been replaced.
     pub(crate) fn number(&self, info: &Arc<ModelInfo>) -> Option<ModelId> {
         let own = self.entries.iter().find(|(_, entry)| Arc::ptr_eq(&entry.info, info));
         let succeeds = |(_, entry): &(&ModelId, &CatalogueEntry)| {
@@ -207,21 +207,21 @@ impl Catalogue {
         found.map(|(id, _)| *id)
     }
 
-    /// Replaces the description of a model by one that reads an equal model from other files.
+    /// Replaces the description of a model by one that reads the same model from other files.
     pub(crate) fn read_from(&mut self, id: ModelId, info: ModelInfo) {
         if let Some(entry) = self.entries.get_mut(&id) {
-            // A copy of the files is newer than the files.
+            // The files of a copy have later timestamps than the original.
             let files_changed = entry.info.files_changed;
             entry.info = Arc::new(ModelInfo { files_changed, ..info });
         }
     }
 
-    /// Every model with its number, wherever it stands.
+    /// All models with their numbers, in any serving state.
     pub(crate) fn all(&self) -> impl Iterator<Item = (ModelId, &CatalogueEntry)> {
         self.entries.iter().map(|(id, entry)| (*id, entry))
     }
 
-    /// Takes in a model on trial.
+    /// Adds a model for its validation load.
     pub(crate) fn add_for_validation(&mut self, info: ModelInfo) -> (ModelId, Arc<ModelInfo>) {
         let info = Arc::new(info);
         (self.insert(info.clone(), ServingState::Validating), info)
@@ -234,7 +234,7 @@ impl Catalogue {
         id
     }
 
-    /// Serves a model in the place of another, which only finishes the requests that it has.
+    /// Serves a model in place of another one, which only answers its remaining requests.
     pub(crate) fn replace(&mut self, old: ModelId, info: ModelInfo) -> Option<ModelId> {
         let entry = self.entries.get_mut(&old)?;
         let retiring = ServingState::Retiring { last: self.generation };
@@ -242,12 +242,12 @@ impl Catalogue {
         Some(self.insert(Arc::new(info), serving_state))
     }
 
-    /// Puts those on trial in the place of everything else of this name.
+    /// Serves validated models in place of all other served models of this name.
     pub(crate) fn serve(&mut self, name: &str, tried: &[Arc<ModelInfo>]) {
         let retiring = ServingState::Retiring { last: self.generation };
         for entry in self.entries.values_mut().filter(|entry| entry.info.name == name) {
             let new = tried.iter().any(|tried| Arc::ptr_eq(tried, &entry.info));
-            // Another trial of this name decides for itself.
+            // Other validation loads of this name are not affected.
             if new {
                 entry.serving_state = ServingState::Served;
             } else if entry.serving_state == ServingState::Served {
@@ -256,7 +256,7 @@ impl Catalogue {
         }
     }
 
-    /// Gives up those on trial.
+    /// Removes models after a failed validation load.
     pub(crate) fn end_validation(&mut self, tried: &[Arc<ModelInfo>]) {
         let retiring = ServingState::Retiring { last: self.generation };
         for entry in self.entries.values_mut() {
@@ -266,14 +266,14 @@ impl Catalogue {
         }
     }
 
-    /// What is now known to be wrong with the models of this name.
+    /// Replaces the recorded errors of the models of this name.
     pub(crate) fn record_errors(&mut self, name: &str, broken: Vec<BadModel>) {
         self.broken.retain(|bad| bad.name != name);
         self.broken.extend(broken);
     }
 
-    /// Those that only finish requests, and that no admitted request can name any more. `oldest`
-    /// is the oldest generation of the catalogue that a request uses, if there is one.
+    /// Retiring models that no admitted request can name any more. `oldest` is the oldest
+    /// generation of the catalogue that a request uses, if there is one.
     pub(crate) fn left(&self, oldest: Option<u64>) -> impl Iterator<Item = ModelId> {
         let left = move |entry: &CatalogueEntry| match entry.serving_state {
             ServingState::Retiring { last } => oldest.is_none_or(|oldest| oldest > last),
@@ -282,7 +282,7 @@ impl Catalogue {
         self.entries.iter().filter(move |(_, entry)| left(entry)).map(|(id, _)| *id)
     }
 
-    /// Forgets a model for good.
+    /// Removes a model.
     pub(crate) fn remove(&mut self, id: ModelId) {
         self.entries.remove(&id);
     }
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_version_is_meant_unless_another_is_named() {
+    fn name_resolves_to_the_newest_version_unless_one_is_given() {
         let catalogue = catalogue(&[("a", "2"), ("a", "10"), ("b", "11")]);
         assert_eq!(catalogue.resolve("a", None).unwrap().version, "10");
         assert_eq!(catalogue.resolve("a", Some("2")).unwrap().version, "2");
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_takes_the_place_of_its_name_only_when_it_is_served() {
+    fn validated_model_replaces_its_name_only_when_it_is_served() {
         let mut catalogue = catalogue(&[("a", "1"), ("a", "2"), ("b", "1")]);
         let old = catalogue.resolve("a", Some("2")).unwrap().clone();
         let (id, tried) = catalogue.add_for_validation(info("a", "2"));
@@ -359,13 +359,13 @@ mod tests {
         assert_eq!(versions(&catalogue), ["b/1", "a/2"]);
         let left = |oldest| catalogue.left(oldest).collect::<Vec<_>>();
         assert_eq!(left(None), [ModelId(0), ModelId(1)]);
-        // A request that began before can still name them.
+        // A request that was admitted before can still name them.
         assert_eq!(left(Some(catalogue.generation())), []);
         assert_eq!(left(Some(catalogue.generation() + 1)), [ModelId(0), ModelId(1)]);
     }
 
     #[test]
-    fn a_call_for_a_replaced_model_runs_on_its_successor() {
+    fn call_for_a_replaced_model_runs_on_its_successor() {
         let mut catalogue = catalogue(&[("a", "1")]);
         let old = catalogue.resolve("a", None).unwrap().clone();
         let (id, tried) = catalogue.add_for_validation(info("a", "1"));
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dismissed_trial_changes_nothing_and_its_number_is_not_used_again() {
+    fn failed_validation_changes_nothing_and_its_number_is_not_reused() {
         let mut catalogue = catalogue(&[("a", "1")]);
         let (first, tried) = catalogue.add_for_validation(info("a", "1"));
         catalogue.end_validation(&[tried]);

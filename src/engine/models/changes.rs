@@ -1,4 +1,4 @@
-//! Models that come and go while the server runs, as the driver sees it.
+//! Changes of the served models at run time, in the driver.
 
 use crate::calls::messages::{EnsembleResult, ModelCommand};
 use crate::calls::rejections::LoadError;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use telemetry::{Compute, MemoryUsage, ModelStatistics};
 use types::escape;
 
-/// Performs an order. Who asked may be gone; what was ordered is done all the same.
+/// Performs a command, even if its caller no longer waits for the result.
 pub(crate) fn perform_command(core: &mut Core, command: ModelCommand) {
     match command {
         ModelCommand::AddForValidation { infos, done } => {
@@ -29,7 +29,7 @@ pub(crate) fn perform_command(core: &mut Core, command: ModelCommand) {
             }
             core.catalogue.serve(&name, &tried);
             serving::count(core, &tried);
-            // Each has answered a request or been loaded.
+            // Each of them has answered a request or has been loaded.
             tried.iter().for_each(|info| last_good_files::keep_files(core, info));
             core.catalogue.record_errors(&name, broken);
             serving::catalogue_changed(core);
@@ -47,7 +47,7 @@ pub(crate) fn perform_command(core: &mut Core, command: ModelCommand) {
         }
         ModelCommand::RecordErrors { name, broken, kept, done } => {
             for bad in &broken {
-                tracing::warn!(model = %escape::line(&name), "cannot be loaded: {}", bad.error);
+                tracing::warn!(model = %escape::line(&name), "failed to load: {}", bad.error);
             }
             core.catalogue.record_errors(&name, broken);
             last_good_files::read_from_kept(core, &name, kept);
@@ -57,7 +57,7 @@ pub(crate) fn perform_command(core: &mut Core, command: ModelCommand) {
     }
 }
 
-/// What was done for a model up to now.
+/// The statistics of a model since the server started.
 pub(crate) fn statistics_of(core: &Core, info: &Arc<ModelInfo>) -> Option<ModelStatistics> {
     let id = core.catalogue.number(info)?;
     let mut statistics = core.statistics.get(id)?.stats.clone();
@@ -65,7 +65,7 @@ pub(crate) fn statistics_of(core: &Core, info: &Arc<ModelInfo>) -> Option<ModelS
     Some(statistics)
 }
 
-/// Counts a call that went through a chain of models.
+/// Counts a call to an ensemble.
 pub(crate) fn count_ensemble(core: &mut Core, result: &EnsembleResult) {
     let Some(id) = core.catalogue.number(&result.model) else { return };
     let took = result.queue + result.run;
@@ -80,7 +80,8 @@ pub(crate) fn count_ensemble(core: &mut Core, result: &EnsembleResult) {
     }
 }
 
-/// A client will ask for a model in so long; for a chain that means each of its models.
+/// Announces a request of a client to a model after `within`; for an ensemble, to each of its
+/// members.
 pub(crate) fn announced(
     core: &mut Core,
     model: &Arc<ModelInfo>,

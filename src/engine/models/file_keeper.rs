@@ -1,5 +1,5 @@
-//! The last good files of models: copied once a model has loaded, and loaded where the files in the
-//! repository cannot be.
+//! The last good files of models: they are copied once a model has loaded, and loaded if the files
+//! in the repository cannot be.
 
 use crate::models::library::Library;
 use model::info::ModelInfo;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use wire::Cause;
 
-/// Most failed loads whose last good files are being looked up.
+/// Maximum number of concurrent lookups of last good files.
 const LOOKUPS_MAX: usize = 256;
 
 /// A worker's report of a failed load.
@@ -23,7 +23,7 @@ pub(crate) struct FailedLoad {
     pub(crate) error: String,
 }
 
-/// A failed load with the copies that are kept of its model.
+/// A failed load with the copies of its model's files.
 pub(crate) struct LookupResult {
     pub(crate) adapter: AdapterId,
     pub(crate) incarnation: Incarnation,
@@ -31,20 +31,20 @@ pub(crate) struct LookupResult {
     pub(crate) kept: Vec<KeptModel>,
 }
 
-/// A loaded model whose files are to be copied.
+/// A request to copy the files of a loaded model.
 struct Copy {
     info: Arc<ModelInfo>,
     /// The served versions of its name.
     versions: Vec<String>,
 }
 
-/// Copies and looks up files on threads of their own, since the driver must not wait for a disk.
+/// Copies and looks up files on separate threads, since the driver must not wait for a disk.
 pub(crate) struct FileKeeper {
     pub(crate) store: Library,
     lookups: mpsc::Sender<LookupResult>,
-    /// The sender to the thread that copies; `None` where nothing is kept.
+    /// Sender to the thread that copies; `None` if no copies are kept.
     copies: Option<std::sync::mpsc::Sender<Copy>>,
-    /// Stamps of the last files that were copied, or failed to be, by name and version.
+    /// Stamps of the files that were last copied, or could not be, by name and version.
     tried: HashMap<(String, String), u64>,
 }
 
@@ -62,19 +62,19 @@ impl FileKeeper {
         if self.tried.insert(key, info.graph.stamp) == Some(info.graph.stamp) {
             return;
         }
-        // This cannot fail: the thread ends when this sender is dropped.
+        // This cannot fail, because the thread ends only when this sender is dropped.
         let _ = copies.send(Copy { info: info.clone(), versions });
     }
 
-    /// Looks up the copies of a model. Returns the load where nothing is kept at all.
-    pub(crate) fn look(&self, name: &str, failed: LookupResult) -> Result<(), LookupResult> {
+    /// Looks up the copies of a model. Returns the load if no copies are kept.
+    pub(crate) fn look_up(&self, name: &str, failed: LookupResult) -> Result<(), LookupResult> {
         if self.store.kept.is_none() {
             return Err(failed);
         }
         let (store, name, lookups) = (self.store.clone(), name.to_owned(), self.lookups.clone());
         tokio::task::spawn_blocking(move || {
             let kept = store.kept_of(&name);
-            // This fails only when the driver has ended, which needs no result.
+            // This fails only when the driver has ended.
             let _ = lookups.blocking_send(LookupResult { kept, ..failed });
         });
         Ok(())
@@ -82,7 +82,7 @@ impl FileKeeper {
 }
 
 /// Starts the thread that copies one model after the other in the order of their loads, since the
-/// copy of a newer version removes that of the older one.
+/// copy of a newer version removes the copy of the older one.
 fn copy_in_background(library: &Library) -> Option<std::sync::mpsc::Sender<Copy>> {
     let (kept, repository) = (library.kept.clone()?, library.repository.clone());
     let (copies, received) = std::sync::mpsc::channel::<Copy>();
@@ -97,7 +97,7 @@ fn copy_in_background(library: &Library) -> Option<std::sync::mpsc::Sender<Copy>
         Ok(_) => Some(copies),
         Err(error) => {
             tracing::warn!(
-                "failed to start a thread; no model's last good files are kept: {error}"
+                "failed to start the thread that copies the last good files of models: {error}"
             );
             None
         }
@@ -105,15 +105,15 @@ fn copy_in_background(library: &Library) -> Option<std::sync::mpsc::Sender<Copy>
 }
 
 impl Library {
-    /// Reads the repository: one entry per version that is served, and one per model or version
-    /// that cannot be, followed by the copies that are kept of the latter.
+    /// Reads the repository: one entry per version that can be served, and one per model or version
+    /// that cannot, followed by the copies of the latter.
     pub fn scan(&self) -> Vec<ScanResult> {
         let Some(kept) = &self.kept else { return self.repository.scan(&self.kinds) };
         let names = match self.repository.names() {
             Ok(names) => names,
             Err(_) => return self.repository.scan(&self.kinds),
         };
-        // A folder that is empty is perhaps not mounted yet.
+        // An empty folder may not be mounted yet.
         if !names.is_empty() {
             kept.retain_models(&names);
         }
@@ -122,14 +122,14 @@ impl Library {
         names.iter().flat_map(scan).collect()
     }
 
-    /// The results of a scan of a model, with the copies of the versions that are bad now.
+    /// Adds the copies of the versions that are bad now to the results of a scan of a model.
     pub(crate) fn with_kept(&self, name: &str, mut found: Vec<ScanResult>) -> Vec<ScanResult> {
         let good: Vec<String> = found.iter().filter_map(version_of).map(str::to_owned).collect();
         let bad: Vec<Option<String>> = found.iter().filter_map(bad_version).collect();
         if bad.is_empty() {
             return found;
         }
-        // Where another version is good, only a version that is bad now is taken from its copy.
+        // If another version is good, only versions that are bad now are read from their copies.
         let missing = |version: &String| match good.is_empty() {
             true => true,
             false => !good.contains(version) && bad.iter().flatten().any(|bad| bad == version),
@@ -139,8 +139,8 @@ impl Library {
         found
     }
 
-    /// Reads one model. Versions that are bad now are taken from their copies, unless all are bad:
-    /// what serves then stays in place.
+    /// Reads one model. Versions that are bad now are read from their copies, unless all are bad:
+    /// the versions that serve then stay in place.
     pub(crate) fn scan_one(&self, name: &str) -> Vec<ScanResult> {
         let found = self.repository.scan_one(name, &self.kinds);
         let any_good = found.iter().any(|found| version_of(found).is_some());

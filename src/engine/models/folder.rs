@@ -1,27 +1,27 @@
-//! Follows the model repository's folder: what is put there is served, what changes is loaded
-//! again, what is gone is served no more.
+//! Follows the folder of the model repository: new models are served, changed ones are reloaded,
+//! and removed ones are unloaded.
 
 use crate::calls::handle::EngineHandle;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::escape;
 
-/// Models by name, each with a number that changes when its files do.
+/// Models by name, each with a number that changes with its files.
 pub type Marks = BTreeMap<String, u64>;
 
-/// What to do with a model.
+/// An action for a model.
 #[derive(Debug, PartialEq, Eq)]
 enum FolderChange {
     Load(String),
     Unload(String),
 }
 
-/// What was seen of the folder so far.
+/// States of the folder at earlier polls.
 #[derive(Debug)]
 struct SeenFolder {
-    /// As it was when it was last acted on.
+    /// The state to which the served models correspond.
     settled: Marks,
-    /// As it was at the last look: what still changes is being copied.
+    /// The state at the last poll. A model that still changes is probably being copied.
     last: Marks,
 }
 
@@ -30,12 +30,12 @@ impl SeenFolder {
         SeenFolder { settled: marks.clone(), last: marks }
     }
 
-    /// What is new since it was last acted on and was so at the look before already.
-    fn look(&mut self, now: Marks) -> Vec<FolderChange> {
+    /// Changes since `settled` that are the same as at the previous poll.
+    fn poll(&mut self, now: Marks) -> Vec<FolderChange> {
         let mut changes = Vec::new();
         for (name, mark) in &now {
-            let calm = self.last.get(name) == Some(mark);
-            if calm && self.settled.get(name) != Some(mark) {
+            let is_stable = self.last.get(name) == Some(mark);
+            if is_stable && self.settled.get(name) != Some(mark) {
                 self.settled.insert(name.clone(), *mark);
                 changes.push(FolderChange::Load(name.clone()));
             }
@@ -53,13 +53,13 @@ impl SeenFolder {
 /// See [`EngineHandle::follow_repository`].
 pub(crate) async fn follow_repository(engine: EngineHandle, first: Marks, every: Duration) {
     let mut seen = SeenFolder::new(first);
-    let mut looks = tokio::time::interval(every);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut polls = tokio::time::interval(every);
+    polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        looks.tick().await;
+        polls.tick().await;
         let Some(now) = marks(&engine).await else { continue };
-        for change in seen.look(now) {
-            // Beside others: one that takes long to load delays none of them.
+        for change in seen.poll(now) {
+            // In a separate task, so that a slow load does not delay the others.
             tokio::spawn(act(engine.clone(), change));
         }
     }
@@ -69,17 +69,17 @@ async fn act(engine: EngineHandle, change: FolderChange) {
     match change {
         FolderChange::Load(name) => match engine.load_model(&name).await {
             Ok(()) => {
-                tracing::info!(model = %escape::line(&name), "found in the repository; served")
+                tracing::info!(model = %escape::line(&name), "loaded from the repository")
             }
             Err(error) => {
-                tracing::warn!(model = %escape::line(&name), "found in the repository: {error}")
+                tracing::warn!(model = %escape::line(&name), "failed to load from the repository: {error}")
             }
         },
         FolderChange::Unload(name) => {
-            // A load that began before ends before.
+            // Waits for a load of this name that is still running.
             let _lock = engine.loads.lock(&name).await;
             forget_kept(&engine, &name).await;
-            // One that was broken, or unloaded by hand, is served no more already.
+            // Fails if the model was bad or unloaded by the operator, and so is not served.
             if engine.unload_model(&name).await.is_ok() {
                 tracing::info!(model = %name, "removed from the repository; no longer served");
             }
@@ -87,14 +87,14 @@ async fn act(engine: EngineHandle, change: FolderChange) {
     }
 }
 
-/// Removes the copies of a model that is no longer in the repository.
+/// Removes the copies of a model that is not in the repository any more.
 async fn forget_kept(engine: &EngineHandle, name: &str) {
     let (library, name) = (engine.store.clone(), name.to_owned());
     let forget = move || library.kept.map(|kept| kept.retain_versions(&name, &[]));
     let _ = tokio::task::spawn_blocking(forget).await;
 }
 
-/// `None` if the folder cannot be read just now.
+/// `None` if the folder cannot be read at the moment.
 async fn marks(engine: &EngineHandle) -> Option<Marks> {
     let library = engine.store.clone();
     let marks = tokio::task::spawn_blocking(move || library.repository.marks());
@@ -114,25 +114,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_is_loaded_once_it_is_calm() {
+    fn new_model_is_loaded_once_it_is_stable() {
         let mut seen = SeenFolder::new(marks(&[("old", 1)]));
-        assert_eq!(seen.look(marks(&[("old", 1), ("new", 1)])), []);
-        assert_eq!(seen.look(marks(&[("old", 1), ("new", 2)])), []);
-        assert_eq!(seen.look(marks(&[("old", 1), ("new", 2)])), [load("new")]);
-        assert_eq!(seen.look(marks(&[("old", 1), ("new", 2)])), []);
-        assert_eq!(seen.look(marks(&[("old", 2), ("new", 2)])), []);
-        assert_eq!(seen.look(marks(&[("old", 2), ("new", 2)])), [load("old")]);
+        assert_eq!(seen.poll(marks(&[("old", 1), ("new", 1)])), []);
+        assert_eq!(seen.poll(marks(&[("old", 1), ("new", 2)])), []);
+        assert_eq!(seen.poll(marks(&[("old", 1), ("new", 2)])), [load("new")]);
+        assert_eq!(seen.poll(marks(&[("old", 1), ("new", 2)])), []);
+        assert_eq!(seen.poll(marks(&[("old", 2), ("new", 2)])), []);
+        assert_eq!(seen.poll(marks(&[("old", 2), ("new", 2)])), [load("old")]);
     }
 
     #[test]
-    fn what_is_gone_for_two_looks_is_unloaded() {
+    fn model_missing_in_two_polls_is_unloaded() {
         let mut seen = SeenFolder::new(marks(&[("a", 1)]));
-        assert_eq!(seen.look(marks(&[])), []);
-        assert_eq!(seen.look(marks(&[("a", 1)])), []);
-        assert_eq!(seen.look(marks(&[])), []);
-        assert_eq!(seen.look(marks(&[])), [FolderChange::Unload("a".into())]);
-        assert_eq!(seen.look(marks(&[])), []);
-        assert_eq!(seen.look(marks(&[("a", 1)])), []);
-        assert_eq!(seen.look(marks(&[("a", 1)])), [load("a")]);
+        assert_eq!(seen.poll(marks(&[])), []);
+        assert_eq!(seen.poll(marks(&[("a", 1)])), []);
+        assert_eq!(seen.poll(marks(&[])), []);
+        assert_eq!(seen.poll(marks(&[])), [FolderChange::Unload("a".into())]);
+        assert_eq!(seen.poll(marks(&[])), []);
+        assert_eq!(seen.poll(marks(&[("a", 1)])), []);
+        assert_eq!(seen.poll(marks(&[("a", 1)])), [load("a")]);
     }
 }

@@ -1,4 +1,4 @@
-//! Loads that fail because of a model's files, and its last good files that serve in their place.
+//! Failed loads, and the last good files of a model that serve in their place.
 
 use crate::core::Core;
 use crate::learned_profiles;
@@ -11,21 +11,21 @@ use schedule::{AdapterId, Again, Event, Incarnation, ModelId};
 use std::sync::Arc;
 use wire::{Cause, FromWorker};
 
-/// Keeps the files of a model that an adapter has loaded from the repository.
+/// Copies the files of a model that an adapter has loaded from the repository.
 pub(crate) fn keep_loaded_files(
     core: &mut Core,
     adapter: AdapterId,
-    life: Incarnation,
+    incarnation: Incarnation,
     model: ModelId,
 ) {
     let own = core.keeper.store.repository.source();
     let served = core.catalogue.served_as(model).cloned();
-    if let Some(info) = served.filter(|_| core.fleet.reads(adapter, life, own)) {
+    if let Some(info) = served.filter(|_| core.fleet.reads(adapter, incarnation, own)) {
         keep_files(core, &info);
     }
 }
 
-/// Keeps the files of a loaded model, if they are those of the repository.
+/// Copies the files of a loaded model, if it was loaded from the repository.
 pub(crate) fn keep_files(core: &mut Core, info: &Arc<ModelInfo>) {
     if info.source == *core.keeper.store.repository.source() && info.ensemble().is_none() {
         let served = core.catalogue.served().filter(|other| other.name == info.name);
@@ -43,14 +43,14 @@ pub(crate) fn load_failed(
 ) -> Option<Event> {
     let model = ModelId(failed.model);
     let own = core.keeper.store.repository.source();
-    let others = core.fleet.reads(adapter, incarnation, own)
+    let is_of_files = core.fleet.reads(adapter, incarnation, own)
         && core.fleet.is_caused_by_files(model, failed.cause);
     let served = core.catalogue.served_as(model).cloned();
-    let Some(info) = served.filter(|_| others) else {
+    let Some(info) = served.filter(|_| is_of_files) else {
         return load_failed_for_good(core, adapter, incarnation, failed);
     };
     let lookups = LookupResult { adapter, incarnation, failed, kept: Vec::new() };
-    match core.keeper.look(&info.name, lookups) {
+    match core.keeper.look_up(&info.name, lookups) {
         Ok(()) => None,
         Err(LookupResult { failed, .. }) => {
             load_failed_for_good(core, adapter, incarnation, failed)
@@ -69,14 +69,14 @@ fn load_failed_for_good(
         core.learned_profiles.forget_shapes(&learned_profiles::key(info));
     }
     if cause == Cause::Rows {
-        // The successor must exist before the requests are rejected: they are sent to it again.
+        // The successor must exist before the requests are rejected, since clients send them again.
         serving::run_whole(core, ModelId(model), &error);
     }
     let message = FromWorker::LoadFailed { model, rows, cause, error };
     core.fleet.advance_start(adapter, incarnation, message, &core.catalogue)
 }
 
-/// Loads the last good files in place of those that could not be loaded.
+/// Loads the last good files in place of the files that could not be loaded.
 pub(crate) fn use_lookup(core: &mut Core, lookups: LookupResult) -> Option<Event> {
     let LookupResult { adapter, incarnation, failed, kept } = lookups;
     let model = ModelId(failed.model);
@@ -87,8 +87,8 @@ pub(crate) fn use_lookup(core: &mut Core, lookups: LookupResult) -> Option<Event
     let Some(same) = same else {
         let error = failed.error.clone();
         let event = load_failed_for_good(core, adapter, incarnation, failed)?;
-        // The waiting requests were checked against the signature of the wrong files, so that
-        // they are rejected first.
+        // The queued requests were checked against the signature of the wrong files, so they are
+        // rejected first.
         core.turn(event);
         serve_kept(core, &info, kept, error);
         return None;
@@ -117,7 +117,7 @@ fn serve_kept(core: &mut Core, info: &Arc<ModelInfo>, kept: Vec<KeptModel>, erro
 
 fn record_newer_error(core: &mut Core, info: &ModelInfo, error: String) {
     let name = info.name.clone();
-    let what = "serving the last good files; those in the repository cannot be loaded";
+    let what = "serving the last good files; the files in the repository cannot be loaded";
     tracing::warn!(model = %name, "{what}");
     let bad = BadModel { name: name.clone(), version: None, error, machine: false };
     core.catalogue.record_errors(&name, vec![bad]);
@@ -140,9 +140,9 @@ pub(crate) fn read_from_kept(core: &mut Core, name: &str, kept: Vec<KeptModel>) 
     }
 }
 
-/// The copy of a model, if it has the same interface and batches, so that waiting requests fit it.
-/// A copy with each request run by itself is compared too: some rows are found to depend on each
-/// other only in a load.
+/// The copy of a model, if it has the same interface and batches, so that queued requests fit it. A
+/// copy that runs each request by itself is compared too, since only a load shows for some models
+/// that rows depend on each other.
 fn alike(kept: &ModelInfo, info: &ModelInfo) -> Option<ModelInfo> {
     let whole = || kept.run_whole(&info.rows_reason);
     [kept.clone(), whole()].into_iter().find(|kept| {

@@ -4,7 +4,7 @@ use model::kept::RepositoryCopies;
 use model::repository::Repository;
 use std::sync::Arc;
 
-/// Where models are loaded from.
+/// The source of models.
 #[derive(Clone, Debug)]
 pub struct Library {
     pub repository: Repository,

@@ -1,4 +1,4 @@
-//! Models that come and go: catalogue, repository, validation, the last good files.
+//! Models at run time: catalogue, repository, validation, last good files.
 
 pub(crate) mod catalogue;
 pub(crate) mod changes;

@@ -1,16 +1,17 @@
-//! Turns by name: of two loads of one model the later counts, and models do not wait for others.
+//! Locks by model name: loads of one model run one after the other, those of different models at
+//! the same time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Mutex as Queue, OwnedMutexGuard};
 
-/// A queue for each name that somebody has, or waits for. Cheap to clone.
+/// A queue for each name that is locked or waited for. Clones are cheap and share the queues.
 #[derive(Clone, Default)]
 pub(crate) struct NameLocks {
     queues: Arc<Mutex<BTreeMap<String, Arc<Queue<()>>>>>,
 }
 
-/// The turn of one name, until it is dropped.
+/// The lock of one name, held until dropped.
 pub(crate) struct NameLock {
     locks: NameLocks,
     name: String,
@@ -18,7 +19,7 @@ pub(crate) struct NameLock {
 }
 
 impl NameLocks {
-    /// Waits for the turn of a name; turns come in the order of the calls.
+    /// Waits for the lock of a name. Locks are granted in the order of the calls.
     pub(crate) async fn lock(&self, name: &str) -> NameLock {
         let queue = self.all().entry(name.to_owned()).or_default().clone();
         let mut lock = NameLock { locks: self.clone(), name: name.to_owned(), held: None };
@@ -35,7 +36,7 @@ impl Drop for NameLock {
     fn drop(&mut self) {
         self.held = None;
         let mut queues = self.locks.all();
-        // Nobody else can get at the queue while the map is locked.
+        // No other task can get the queue while the map is locked.
         if queues.get(&self.name).is_some_and(|queue| Arc::strong_count(queue) == 1) {
             queues.remove(&self.name);
         }

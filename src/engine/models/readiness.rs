@@ -1,5 +1,5 @@
-//! Which models can answer now. The catalogue and the snapshots reach their readers one after the
-//! other; what is read here of both fits together.
+//! Readiness of models. The catalogue and the snapshots are published one after the other; this
+//! module reads a consistent pair of them.
 
 use crate::Catalogue;
 use crate::calls::handle::EngineHandle;
@@ -27,7 +27,7 @@ pub(crate) fn check_ready(
     Ok(model)
 }
 
-/// The catalogue, and the newest snapshot that was not made of a later one.
+/// The catalogue, and the newest snapshot that was not made from a later catalogue.
 struct ConsistentView {
     models: Arc<Catalogue>,
     snapshot: Arc<Snapshot>,
@@ -40,14 +40,14 @@ impl ConsistentView {
     ) -> ConsistentView {
         loop {
             let (models, snapshot) = (models.borrow().clone(), snapshots.borrow().clone());
-            // A later catalogue is sent before a snapshot is made of it: it is there by now.
+            // A catalogue is published before the snapshots made from it, so it can be read now.
             if snapshot.catalogue <= models.generation() {
                 return ConsistentView { models, snapshot };
             }
         }
     }
 
-    /// Checks that some adapter can answer for a model of this catalogue.
+    /// Checks that an adapter can answer for a model of this catalogue.
     fn check(&self, model: &ModelInfo) -> Result<(), Error> {
         let same = |view: &&ModelView| view.name == model.name && view.version == model.version;
         let view = self.snapshot.models.iter().find(same);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_snapshot_of_this_catalogue_says_holds() {
+    fn state_in_a_snapshot_of_this_catalogue_applies() {
         let models = Arc::new(catalogue(&[("a", "1")]));
         for (state, ready) in [
             (ModelState::Ready, true),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_is_served_since_the_snapshot_was_made_is_ready() {
+    fn model_that_is_served_since_the_snapshot_was_made_is_ready() {
         let mut models = catalogue(&[("a", "1")]);
         let (_, tried) = models.add_for_validation(info("a", "2"));
         models.serve("a", &[tried]);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_never_miss_a_model_whose_version_changes() {
+    fn readers_always_find_a_model_while_its_version_changes() {
         let mut models = catalogue(&[("a", "0")]);
         let (catalogues, catalogue) = watch::channel(Arc::new(models.clone()));
         let (snapshots, snapshot_seen) =

@@ -16,11 +16,11 @@ use wire::Cause;
 pub(crate) async fn load_model(engine: &EngineHandle, name: &str) -> Result<(), Error> {
     let (handle, name) = (engine.clone(), name.to_owned());
     let load = tokio::spawn(async move {
-        // One of a name at a time, so that of two loads the later one counts.
+        // One load per name at a time, so that of two loads the later one determines the result.
         let _lock = handle.loads.lock(&name).await;
         load(&handle, name).await
     });
-    load.await.unwrap_or_else(|error| Err(Error::internal(format!("loading broke: {error}"))))
+    load.await.unwrap_or_else(|error| Err(Error::internal(format!("the load failed: {error}"))))
 }
 
 /// See [`EngineHandle::unload_model`].
@@ -34,7 +34,7 @@ pub(crate) async fn model_names(engine: &EngineHandle) -> Result<Vec<String>, Er
     let library = engine.store.clone();
     let names = tokio::task::spawn_blocking(move || library.repository.names()).await;
     let names = names.map_err(|error| Error::internal(error.to_string()))?;
-    names.map_err(|error| Error::internal(format!("cannot read the repository: {error}")))
+    names.map_err(|error| Error::internal(format!("failed to read the repository: {error}")))
 }
 
 async fn load(engine: &EngineHandle, name: String) -> Result<(), Error> {
@@ -60,8 +60,8 @@ async fn load(engine: &EngineHandle, name: String) -> Result<(), Error> {
     }
 }
 
-/// Serves models that were loaded in a process of their own; an adapter loads them with the
-/// first request, since that takes long beside the requests to other models.
+/// Serves models that were loaded only in a validation process. An adapter loads them with the
+/// first request, since a load now would delay the requests to other models.
 async fn serve_untried(
     engine: &EngineHandle,
     name: String,
@@ -72,10 +72,10 @@ async fn serve_untried(
     serve(engine, name, tried, broken).await
 }
 
-/// Serves models once each has answered or been loaded; else returns the error of a load.
+/// Serves models once each has answered or has been loaded; otherwise returns the error of a load.
 ///
 /// # Errors
-/// If the validation load could not be made.
+/// If the validation load could not run.
 async fn try_to_serve(
     engine: &EngineHandle,
     name: &str,
@@ -83,7 +83,7 @@ async fn try_to_serve(
     broken: Vec<BadModel>,
 ) -> Result<Result<(), LoadError>, Error> {
     let tried = send_command(engine, |done| ModelCommand::AddForValidation { infos, done }).await?;
-    let Err(error) = answers(engine, &tried).await else {
+    let Err(error) = check_answers(engine, &tried).await else {
         return serve(engine, name.to_owned(), tried, broken).await.map(Ok);
     };
     let why = send_command(engine, |done| ModelCommand::EndValidation { tried, done }).await?;
@@ -97,11 +97,11 @@ async fn record_load_error(engine: &EngineHandle, name: String, why: LoadError) 
 }
 
 /// Records the errors in the files of a model. The versions that serve now are read from their
-/// copies from then on, where there are any.
+/// copies from then on, if there are any.
 async fn record_errors(engine: &EngineHandle, name: String, broken: Vec<BadModel>) -> Error {
     let error = unloadable(&name, &broken);
-    let (library, asked) = (engine.store.clone(), name.clone());
-    let kept = tokio::task::spawn_blocking(move || library.kept_of(&asked)).await;
+    let (library, wanted) = (engine.store.clone(), name.clone());
+    let kept = tokio::task::spawn_blocking(move || library.kept_of(&wanted)).await;
     let kept = kept.unwrap_or_default();
     match send_command(engine, |done| ModelCommand::RecordErrors { name, broken, kept, done }).await
     {
@@ -114,10 +114,10 @@ async fn scan(
     engine: &EngineHandle,
     name: String,
 ) -> Result<(Vec<ModelInfo>, Vec<BadModel>), Error> {
-    let (library, asked) = (engine.store.clone(), name.clone());
-    let scan = move || library.scan_one(&asked);
+    let (library, wanted) = (engine.store.clone(), name.clone());
+    let scan = move || library.scan_one(&wanted);
     let found = tokio::task::spawn_blocking(scan).await;
-    let found = found.map_err(|error| Error::internal(format!("the scan broke: {error}")))?;
+    let found = found.map_err(|error| Error::internal(format!("the scan failed: {error}")))?;
     if found.is_empty() {
         let shown: String = name.chars().take(100).collect();
         return Err(Error::not_found(format!("the repository has no model '{shown}'")));
@@ -132,22 +132,22 @@ async fn scan(
     Ok((good, broken))
 }
 
-/// Whether every model answers a row of zeros; the adapter that does holds it from then on.
-async fn answers(engine: &EngineHandle, models: &[Arc<ModelInfo>]) -> Result<(), Error> {
+/// Checks that every model answers a row of zeros. The adapter that answers keeps the model loaded.
+async fn check_answers(engine: &EngineHandle, models: &[Arc<ModelInfo>]) -> Result<(), Error> {
     for model in models {
         if model.ensemble().is_some() {
             let missing = engine.models.borrow().missing(model);
             missing.map_or(Ok(()), |missing| Err(missing.error(&model.name)))?;
             continue;
         }
-        answers_zeros(engine, model).await?;
+        check_zeros(engine, model).await?;
     }
     Ok(())
 }
 
-/// Checks that a model answers a row of zeros, or at least has been loaded: some graphs fail
-/// for zeros or invented lengths although their files are good.
-async fn answers_zeros(engine: &EngineHandle, model: &Arc<ModelInfo>) -> Result<(), Error> {
+/// Checks that a model answers a row of zeros, or at least that it has been loaded: some graphs
+/// fail for zeros or made-up lengths although their files are good.
+async fn check_zeros(engine: &EngineHandle, model: &Arc<ModelInfo>) -> Result<(), Error> {
     let inputs = warm_up_inputs(&model.signature, 1).into_iter().next().unwrap_or_default();
     if model.decoupled {
         let mut answers = engine.generate(InferCall::own(model.clone(), inputs))?;

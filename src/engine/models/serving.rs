@@ -1,4 +1,4 @@
-//! Models that begin and cease to be served.
+//! The start and end of serving models.
 
 use crate::Catalogue;
 use crate::core::Core;
@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(crate) fn add_for_validation(core: &mut Core, info: ModelInfo) -> Arc<ModelInfo> {
     let profile = profile(&info, core.config.live.slo);
     let (model, info) = core.catalogue.add_for_validation(info);
-    // No adapter loads a chain of models: the scheduler knows only its links.
+    // No adapter loads an ensemble: the scheduler has only its members.
     if info.ensemble().is_none() {
         core.turn(Event::ModelAdded { model, profile });
     }
@@ -21,8 +21,8 @@ pub(crate) fn add_for_validation(core: &mut Core, info: ModelInfo) -> Arc<ModelI
     info
 }
 
-/// Runs each request of a served model by itself from now on, since its rows depend on each
-/// other. A model in its validation load is not replaced: the load fails and is repeated.
+/// Runs each request of a served model by itself from now on, since its rows depend on each other.
+/// A model in its validation load is not replaced: the load fails and is repeated.
 pub(crate) fn run_whole(core: &mut Core, old: ModelId, reason: &str) {
     let Some(info) = core.catalogue.served_as(old) else { return };
     let name = info.name.clone();
@@ -39,7 +39,7 @@ pub(crate) fn run_whole(core: &mut Core, old: ModelId, reason: &str) {
     catalogue_changed(core);
 }
 
-/// Counts what is done for them from now on.
+/// Adds these models to the statistics.
 pub(crate) fn count(core: &mut Core, served: &[Arc<ModelInfo>]) {
     for info in served {
         if let Some(id) = core.catalogue.number(info) {
@@ -48,25 +48,25 @@ pub(crate) fn count(core: &mut Core, served: &[Arc<ModelInfo>]) {
     }
 }
 
-/// Tells clients before whoever ordered it is told that it is done.
+/// Publishes the catalogue to clients, before the caller of the change receives its result.
 pub(crate) fn catalogue_changed(core: &mut Core) {
     core.catalogues.send_replace(Arc::new(core.catalogue.next()));
     remove_left(core);
     core.publish();
 }
 
-/// Forgets models that were unloaded or replaced, owe no answer any more and are not named by
+/// Removes models that were unloaded or replaced, have no pending requests and cannot be named by
 /// an admitted request.
 pub(crate) fn remove_left(core: &mut Core) {
-    let owes_none = |id: &ModelId| !core.requests.owes(*id);
+    let is_idle = |id: &ModelId| !core.requests.has_pending(*id);
     let left: Vec<ModelId> =
-        core.catalogue.left(core.admissions.oldest()).filter(owes_none).collect();
+        core.catalogue.left(core.admissions.oldest()).filter(is_idle).collect();
     for model in left {
-        let chain = core.catalogue.get(model).is_some_and(|info| info.ensemble().is_some());
+        let is_ensemble = core.catalogue.get(model).is_some_and(|info| info.ensemble().is_some());
         core.catalogue.remove(model);
         core.fleet.forget_model(model);
         core.statistics.remove(model);
-        if !chain {
+        if !is_ensemble {
             core.turn(Event::ModelRemoved { model });
         }
     }
@@ -77,7 +77,7 @@ pub(crate) fn profiles(catalogue: &Catalogue, slo: Duration) -> BTreeMap<ModelId
     graphs.map(|(id, entry)| (id, profile(&entry.info, slo))).collect()
 }
 
-/// What the scheduler needs to know of a model. `slo` is for models that name none.
+/// The scheduler's profile of a model. `slo` applies to models that name none.
 fn profile(info: &ModelInfo, slo: Duration) -> ModelProfile {
     ModelProfile {
         max_rows: u32::try_from(info.batch.max_rows).unwrap_or(u32::MAX),

@@ -1,5 +1,5 @@
-//! The validation load of a new model: first in a worker process of its own on the CPU, with limits
-//! of time and memory, so that a file that takes long delays no request to another model.
+//! The validation load of a new model: first in a separate worker process on the CPU, with limits
+//! of time and memory, so that a slow load delays no request to another model.
 
 use crate::EngineConfig;
 use crate::calls::rejections::LoadError;
@@ -19,40 +19,40 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use types::clock;
 use wire::{Cause, FromWorker, LoadRequest, ToWorker};
 
-/// Most processes at once: models that take long leave places for others.
+/// Maximum number of concurrent processes, so that slow models do not block others.
 const PROCESSES_MAX: usize = 8;
-/// Reports of a worker that wait to be read.
+/// Capacity of the channel for reports of the worker.
 const REPORTS_MAX: usize = 64;
 /// Timeout of the exit of a worker that has loaded the model.
 const EXIT_MAX: Duration = Duration::from_secs(1);
-/// The part of the memory that is available which one load may take.
+/// Divisor: one load may use at most this fraction of the available memory.
 const MEMORY_PART: u64 = 2;
-/// A step may take so many times the least latency target of the models that are served: batches
-/// run only between the steps of a load.
+/// A step may take at most this multiple of the smallest latency target of the served models, since
+/// batches run only between the steps of a load.
 const TARGETS: f64 = 2.0;
-/// Steps may take this long where no model is served.
+/// Maximum time of a step if no model is served.
 const STEP_MAX: Duration = Duration::from_millis(200);
 
 type Snapshots = watch::Receiver<Arc<Snapshot>>;
 
-/// What a validation load showed.
+/// The verdict of a validation load.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// No step delays other models, or there was no validation load: a worker may load it.
+    /// No step delays other models, or no validation load ran: a worker may load the model.
     Short,
-    /// It can be loaded, but a step takes too long beside other models.
+    /// The model can be loaded, but a step takes so long that it would delay other models.
     Long,
-    /// It cannot be loaded, and to find that out again would take too long.
+    /// The model cannot be loaded, and a second attempt would take too long.
     Failed(LoadError),
 }
 
-/// Starts the processes of validation loads.
+/// Runs validation loads in separate processes.
 #[derive(Clone)]
 pub(crate) struct Validator {
     template: WorkerTemplate,
-    /// The CPU as an adapter; `None` where it is unknown.
+    /// The CPU as an adapter; `None` if it is unknown.
     cpu: Option<AdapterEntry>,
-    /// Time for one load; no validation loads if zero.
+    /// Timeout of one load; zero disables validation loads.
     limit: Duration,
     places: Arc<Semaphore>,
     numbers: Arc<AtomicU64>,
@@ -70,7 +70,7 @@ impl Validator {
         }
     }
 
-    /// Loads a model in a process of its own. `step_max`: the time that a step may take.
+    /// Loads a model in a separate process. `step_max` is the time that a step may take.
     async fn load(&self, info: &ModelInfo, step_max: Duration) -> ValidationOutcome {
         let Some(cpu) = self.cpu.as_ref().filter(|_| !self.limit.is_zero()) else {
             return ValidationOutcome::Unknown;
@@ -96,7 +96,7 @@ impl Validator {
         worker.kill();
         match followed {
             Ok(ValidationOutcome::Ended(error)) => ValidationOutcome::Ended(format!(
-                "{error}; it may take {} MB of memory, half of what is available",
+                "{error}; it may use {} MB of memory, half of the available memory",
                 bytes_max / 1_000_000
             )),
             Ok(outcome) => outcome,
@@ -105,14 +105,14 @@ impl Validator {
     }
 }
 
-/// How a validation load went.
+/// The outcome of a validation load.
 enum ValidationOutcome {
-    /// The environment of the server did not permit it.
+    /// The load did not run, because of the environment of the server.
     Unknown,
     Loaded {
         is_short: bool,
     },
-    /// `is_short`: another try would delay nobody.
+    /// `is_short`: another attempt would not delay other models.
     Failed {
         error: LoadError,
         is_short: bool,
@@ -147,7 +147,7 @@ async fn follow(inbox: &mut mpsc::Receiver<WorkerReport>, step_max: Duration) ->
             WorkerEvent::Exited(exit) => {
                 let how = if exit.out_of_memory { OUT_OF_MEMORY } else { &exit.how };
                 return ValidationOutcome::Ended(format!(
-                    "the process that loaded it ended ({how})"
+                    "the process of the validation load ended ({how})"
                 ));
             }
             WorkerEvent::Spawned { .. } | WorkerEvent::Lost { .. } => {}
@@ -156,7 +156,7 @@ async fn follow(inbox: &mut mpsc::Receiver<WorkerReport>, step_max: Duration) ->
     ValidationOutcome::Unknown
 }
 
-/// Waits for the end of the process.
+/// Waits for the exit of the process.
 async fn exited(inbox: &mut mpsc::Receiver<WorkerReport>) {
     while let Some(report) = inbox.recv().await {
         if matches!(report.event, WorkerEvent::Exited(_)) {
@@ -165,7 +165,7 @@ async fn exited(inbox: &mut mpsc::Receiver<WorkerReport>) {
     }
 }
 
-/// The steps of a load; a worker tells the begin of each.
+/// Times of the steps of a load; a worker reports the start of each step.
 #[derive(Default)]
 struct LoadSteps {
     begun: Option<Instant>,
@@ -182,8 +182,8 @@ impl LoadSteps {
 }
 
 impl Validator {
-    /// Loads models in processes of their own; the first bad verdict counts, then the first
-    /// [`Verdict::Long`]. Where a card can serve, the time on the CPU decides nothing.
+    /// Loads models in separate processes. The result is the first failure, otherwise
+    /// [`Verdict::Long`] if any load was long. If a card can serve, the time on the CPU is ignored.
     pub(crate) async fn validate(&self, infos: &[ModelInfo], snapshots: &Snapshots) -> Verdict {
         let has_graph =
             |info: &&ModelInfo| info.ensemble().is_none() && info.source != ModelSource::Embedded;

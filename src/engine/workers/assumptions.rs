@@ -1,32 +1,32 @@
-//! What is assumed of an adapter before anything was measured: speed, cold start, power, memory.
+//! Assumptions about an adapter before any measurement: speed, cold start, power, memory.
 //!
-//! Powers are above those of the adapter when it is off. They follow published figures for idle
+//! Powers are relative to the adapter when it is off. They follow published figures for idle
 //! contexts and typical board powers by class (a bare context costs nearly all of the idle power);
-//! the operator's own figures come first. Whoever shows them says that they are assumed.
+//! figures of the operator have precedence. Where they are shown, they are marked as assumed.
 
 use adapter::entry::{AdapterEntry, Class, Watts};
 use schedule::{AdapterProfile, Power, Role};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Share of an adapter's memory that models may take: drivers, other programs and the buffers of
-/// a batch need some too.
+/// Share of an adapter's memory that models may use: drivers, other programs and the buffers of a
+/// batch need the rest.
 const MEMORY_SHARE: f64 = 0.8;
 
-/// What the operator said about adapters, by their ids.
+/// Values for adapters that the operator has configured, by adapter id.
 #[derive(Clone, Debug, Default)]
 pub struct Assumptions {
-    /// Names of adapters, by their ids.
+    /// Names of adapters.
     pub name: BTreeMap<String, String>,
     pub power: BTreeMap<String, Watts>,
-    /// Bytes that models may take.
+    /// Bytes that models may use.
     pub memory: BTreeMap<String, u64>,
-    /// Batches that a worker may hold at a time.
+    /// Maximum number of batches in flight per worker.
     pub slots: u32,
 }
 
 impl Assumptions {
-    /// What the scheduler is told of an adapter.
+    /// The scheduler's profile of an adapter.
     pub(crate) fn profile(&self, entry: &AdapterEntry) -> AdapterProfile {
         let assumed = assumed(entry.class);
         let watts = self.power.get(&entry.id).copied().unwrap_or(assumed.watts);
@@ -46,7 +46,7 @@ impl Assumptions {
         }
     }
 
-    /// Whether the operator told this adapter's power.
+    /// True if the operator has configured this adapter's power.
     pub(crate) fn knows_power(&self, id: &str) -> bool {
         self.power.contains_key(id)
     }
@@ -62,7 +62,7 @@ fn role(entry: &AdapterEntry) -> Role {
 
 struct Assumed {
     watts: Watts,
-    /// Relative to a discrete GPU's 1000.
+    /// Relative to a discrete GPU, which has 1000.
     speed: u64,
     cold_start: Duration,
 }
@@ -73,7 +73,7 @@ fn assumed(class: Class) -> Assumed {
         Class::Integrated => (3.0, 35.0, 15.0, 150, 800),
         Class::Virtual => (20.0, 150.0, 60.0, 500, 1500),
         Class::Other => (10.0, 80.0, 30.0, 250, 1500),
-        // A process that sleeps takes no more than the machine takes anyway.
+        // An idle process adds no power to that of the machine.
         Class::Cpu => (0.0, 60.0, 20.0, 50, 60),
         Class::Software => (4.0, 60.0, 40.0, 5, 500),
     };
@@ -81,7 +81,7 @@ fn assumed(class: Class) -> Assumed {
     Assumed { watts: Watts { idle, active, start }, speed, cold_start }
 }
 
-/// Order among classes, best first. Measured speed decides among equals.
+/// Rank of a class, best first. Measured speed decides within a class.
 fn rank(class: Class) -> u32 {
     match class {
         Class::Discrete => 0,
@@ -93,7 +93,7 @@ fn rank(class: Class) -> u32 {
     }
 }
 
-/// The cast saturates: nonsense was turned away when the settings were read.
+/// The cast saturates. Invalid values were rejected when the settings were read.
 fn milliwatts(watts: f64) -> u64 {
     (watts * 1000.0) as u64
 }

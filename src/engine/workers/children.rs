@@ -1,5 +1,6 @@
-//! Child processes of the server, and those that it inherits: where it is process 1 of a container,
-//! or a subreaper, the kernel makes it the parent of orphans, which stay zombies until it reaps them.
+//! Child processes of the server, and orphans that it inherits: if it is process 1 of a container
+//! or a subreaper, the kernel makes it the parent of orphans, which stay zombies until it reaps
+//! them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -7,15 +8,16 @@ use std::process::Output;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::process::{Child, Command};
 
-/// Own children that may still have to be reaped by what started them.
+/// Children of this program that are not yet reaped by the code that started them.
 static OWN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
-/// No panic leaves the set half changed.
+/// Locks the set. A poisoned lock is usable, since no panic leaves the set inconsistent.
 fn own() -> MutexGuard<'static, BTreeSet<u32>> {
     OWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps a child's exit status for what started it. To be dropped after the child is reaped.
+/// Reserves a child's exit status for the code that started it. To be dropped after the child is
+/// reaped.
 #[derive(Debug)]
 pub(crate) struct OwnChild(Option<u32>);
 
@@ -32,7 +34,7 @@ impl Drop for OwnChild {
 /// # Errors
 /// If it cannot be started.
 pub(crate) fn spawn(command: &mut Command) -> io::Result<(Child, OwnChild)> {
-    // Locked until the child is in the set, since it may end at once.
+    // Locked until the child is in the set, since it may exit at once.
     let mut own = own();
     let child = command.spawn()?;
     own.extend(child.id());
@@ -52,7 +54,7 @@ pub(crate) async fn output(command: &mut Command) -> io::Result<Output> {
 #[cfg(target_os = "linux")]
 pub(crate) use orphans::reap_orphans;
 
-/// Elsewhere nothing runs as process 1 of a container.
+/// Other platforms have no process 1 of a container.
 #[cfg(not(target_os = "linux"))]
 pub(crate) async fn reap_orphans() {}
 
@@ -63,14 +65,14 @@ mod orphans {
     use std::fs;
     use tokio::signal::unix::{SignalKind, signal};
 
-    /// Reaps orphans whenever a child has ended, if this process inherits any; never returns then.
+    /// Reaps orphans whenever a child has exited. Returns at once if this process inherits none.
     pub(crate) async fn reap_orphans() {
         if std::process::id() != 1 && !matches!(child_subreaper(), Ok(Some(_))) {
             return;
         }
         let mut ended = match signal(SignalKind::child()) {
             Ok(ended) => ended,
-            Err(error) => return tracing::warn!("orphans are not reaped: {error}"),
+            Err(error) => return tracing::warn!("failed to watch for orphans: {error}"),
         };
         loop {
             reap();
@@ -86,7 +88,8 @@ mod orphans {
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
         for pid in pids.filter(|pid| is_zombie_of(*pid, parent)) {
-            // Held until it is reaped: a child that has just been started is not in the set yet.
+            // Locked until the process is reaped, because a child that is just being started is not
+            // in the set yet.
             let own = own();
             if own.contains(&pid) {
                 continue;
@@ -102,7 +105,7 @@ mod orphans {
 
     fn is_zombie_of(pid: u32, parent: u32) -> bool {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The name in parentheses may hold anything; state and parent follow it.
+        // The name in parentheses can contain any characters; state and parent follow it.
         let after = stat.rsplit_once(')').map(|(_, after)| after.split_whitespace());
         let Some(mut after) = after else { return false };
         after.next() == Some("Z") && after.next().and_then(|own| own.parse().ok()) == Some(parent)

@@ -1,4 +1,4 @@
-//! Which adapters there are, and what earlier runs learned of them.
+//! Listings of adapters, and learned values of earlier runs.
 
 use crate::core::Core;
 use crate::learned_policy::of_model;
@@ -9,7 +9,7 @@ use schedule::{AdapterId, Event, ModelId};
 use tokio::task::JoinHandle;
 use types::clock;
 
-/// Takes in a listing; a later one that failed changes nothing.
+/// Applies a listing. A failed one changes nothing unless it was the first.
 pub(crate) fn discover(core: &mut Core, entries: Option<Vec<AdapterEntry>>) -> Option<Event> {
     let named = &core.config.live.named_adapters;
     if let Some(entries) =
@@ -18,9 +18,8 @@ pub(crate) fn discover(core: &mut Core, entries: Option<Vec<AdapterEntry>>) -> O
         warn_of_unknown(entries, named);
         core.listings.compared = Some(named.clone());
     }
-    let otherwise =
-        (!core.listings.known).then(|| core.config.live.entries_without_listing.clone());
-    let mut entries = entries.or(otherwise)?;
+    let fallback = (!core.listings.known).then(|| core.config.live.entries_without_listing.clone());
+    let mut entries = entries.or(fallback)?;
     distinguish(&mut entries, &core.config.live.assumptions.name);
     let is_first = !std::mem::replace(&mut core.listings.known, true);
     let usable = entries.iter().filter(|entry| entry.state == Usability::Usable).count();
@@ -45,20 +44,20 @@ pub(crate) fn discover(core: &mut Core, entries: Option<Vec<AdapterEntry>>) -> O
 
 /// Logs the cards that no graphics API lists, unless the last listing had the same.
 fn warn_of_unreachable(core: &Core, entries: &[AdapterEntry]) {
-    let is_news = |entry: &&AdapterEntry| {
+    let is_new = |entry: &&AdapterEntry| {
         let mut before = core.fleet.unused.iter();
-        // The loss of one that was used is logged as that.
+        // The loss of an adapter in use is logged by the fleet.
         let was_used = core.fleet.members().any(|(_, member)| member.entry.id == entry.id);
         let is_known = before.any(|old| (&old.id, &old.reason) == (&entry.id, &entry.reason));
         entry.unreachable && !was_used && !is_known
     };
-    for entry in entries.iter().filter(is_news) {
+    for entry in entries.iter().filter(is_new) {
         let reason = entry.reason.as_deref().unwrap_or_default();
         tracing::warn!(adapter = %entry.id, "{} cannot be used: {reason}", entry.name);
     }
 }
 
-/// Tells the scheduler what is known of models that have just come.
+/// Sends the learned values for all models to the scheduler, after models were added.
 pub(crate) fn recall_all(core: &mut Core) {
     remember(core);
     let ids: Vec<AdapterId> = core.fleet.members().map(|(id, _)| id).collect();
@@ -76,14 +75,14 @@ fn recall(core: &mut Core, adapter: AdapterId) {
     }
 }
 
-/// Tells the scheduler what it learned of requests and clients before this run.
+/// Sends the learned values about requests and clients of earlier runs to the scheduler.
 fn recall_policy(core: &mut Core) {
     let number = |name: &str| core.catalogue.number(core.catalogue.resolve(name, None)?);
     let (policy, down) = core.learned_profiles.policy(number);
     core.turn(Event::Learned { policy, down });
 }
 
-/// Tells the scheduler what it learned of a model that was just added.
+/// Sends the learned values about requests of an added model to the scheduler.
 pub(crate) fn recall_model(core: &mut Core, name: &str, model: ModelId) {
     let was_served = core.catalogue.resolve(name, None).is_some();
     let number = |other: &str| (other == name).then_some(model);
@@ -92,8 +91,8 @@ pub(crate) fn recall_model(core: &mut Core, name: &str, model: ModelId) {
     }
 }
 
-/// Writes what was learned, beside everything else: to be waited for at the end, since a runtime that
-/// shuts down drops a task that has not begun. `None` if nothing changed.
+/// Writes learned values to disk in the background; `None` if nothing changed. The task must be
+/// awaited at the end, since a runtime that shuts down drops tasks that have not begun.
 pub(crate) fn save(core: &mut Core) -> Option<JoinHandle<()>> {
     core.saved = clock::now();
     remember(core);
@@ -101,7 +100,7 @@ pub(crate) fn save(core: &mut Core) -> Option<JoinHandle<()>> {
     let (path, text) = core.learned_profiles.changed(at_end)?;
     Some(tokio::task::spawn_blocking(move || {
         if let Err(error) = learned_profiles::write(&path, &text) {
-            tracing::warn!("cannot keep what was learned in {}: {error}", path.display());
+            tracing::warn!("failed to write learned values to {}: {error}", path.display());
         }
     }))
 }
@@ -115,7 +114,7 @@ fn remember(core: &mut Core) {
             core.learned_profiles.update(time, &member.entry, memory, name);
         }
     }
-    // Before the first listing the scheduler knows nothing yet.
+    // Before the first listing the scheduler has no values from the file yet.
     if core.listings.known {
         let name = |id: ModelId| core.catalogue.get(id).map(|info| info.name.clone());
         let is_served = |name: &str| core.catalogue.resolve(name, None).is_some();
@@ -124,7 +123,7 @@ fn remember(core: &mut Core) {
     }
 }
 
-/// The time of a listing has come.
+/// Starts a listing that is due.
 pub(crate) fn list_now(core: &mut Core) {
     if core.shutdown.has_begun {
         core.listings.due = None;
@@ -133,7 +132,7 @@ pub(crate) fn list_now(core: &mut Core) {
     }
 }
 
-/// Whether a card of its own may be behind it.
+/// True if the adapter may be a physical card.
 fn is_hardware(entry: &AdapterEntry) -> bool {
     !matches!(entry.class, Class::Software | Class::Cpu)
 }

@@ -1,5 +1,5 @@
-//! Faults of the server's own environment: no descriptors, no process, no folder. No adapter is to
-//! blame for them, so that none has a fault counted; the server tries again by itself.
+//! Faults of the server's own environment, such as a lack of descriptors, processes or folders.
+//! They are not counted as faults of an adapter; the server retries by itself.
 
 use crate::workers::launch::{WorkerTemplate, try_start};
 use adapter::entry::AdapterEntry;
@@ -8,36 +8,36 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use types::clock;
 
-/// Time between a failed start and a trial; doubles with every further failure in a row.
+/// Delay between a failed start and a trial start; doubles with every consecutive failure.
 const TRY_FIRST: Duration = Duration::from_secs(1);
 const TRY_MAX: Duration = Duration::from_secs(10);
-/// Time between two lines of the log about a fault that lasts.
-const LOG_EVERY: Duration = Duration::from_secs(60);
+/// Interval of log lines about a lasting fault.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The last fault of the environment, and the trials to start a process since.
+/// The last fault of the environment, and the trial starts since.
 #[derive(Default)]
 pub(crate) struct Environment {
-    /// The fault, as long as it lasts.
+    /// The current fault.
     fault: Option<String>,
-    /// Failures in a row.
+    /// Number of consecutive failures.
     failures: u32,
     logged: Option<Instant>,
-    /// The adapter that the failed start was for.
+    /// The adapter of the failed start.
     adapter: Option<AdapterEntry>,
     pub(crate) try_at: Option<Instant>,
     pub(crate) trial: Option<Trial>,
 }
 
-/// A trial that is under way.
+/// The result of a running trial start.
 pub(crate) type Trial = oneshot::Receiver<Result<(), String>>;
 
 impl Environment {
-    /// The fault as operators and clients see it.
+    /// The text of the fault for operators and clients.
     pub(crate) fn fault(&self) -> Option<String> {
         self.fault.as_ref().map(|fault| format!("failed to start workers: {fault}"))
     }
 
-    /// A worker could not be started for an adapter.
+    /// Records that a worker could not be started for an adapter.
     pub(crate) fn not_started(&mut self, adapter: Option<AdapterEntry>, error: String) {
         self.adapter = adapter;
         self.failed(error);
@@ -47,19 +47,19 @@ impl Environment {
         let wait = TRY_FIRST.saturating_mul(1 << self.failures.min(10)).min(TRY_MAX);
         self.failures = self.failures.saturating_add(1);
         self.try_at = Some(clock::now() + wait);
-        if self.fault.is_none() || self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+        if self.fault.is_none() || self.logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             self.logged = Some(clock::now());
-            tracing::error!("failed to start workers: {error}; no adapter is at fault");
+            tracing::error!("failed to start workers because of the server's environment: {error}");
         }
         self.fault = Some(error);
     }
 
-    /// A worker is ready.
+    /// Records that a worker is ready.
     pub(crate) fn works(&mut self) {
         self.failures = 0;
     }
 
-    /// Starts a process that ends at once.
+    /// Begins a trial start: a process that exits at once.
     pub(crate) fn try_now(&mut self, template: &WorkerTemplate) {
         self.try_at = None;
         let (done, trial) = oneshot::channel();
@@ -71,7 +71,7 @@ impl Environment {
         self.trial = Some(trial);
     }
 
-    /// Takes in the end of a trial.
+    /// Handles the end of a trial start.
     pub(crate) fn tried(&mut self, tried: Result<(), String>) -> Event {
         self.trial = None;
         let works = tried.is_ok();
@@ -86,10 +86,12 @@ impl Environment {
     }
 }
 
-/// Waits for the end of a trial; never returns without one.
+/// Waits for the end of the trial start; never returns if there is none.
 pub(crate) async fn tried(trial: &mut Option<Trial>) -> Result<(), String> {
     match trial {
-        Some(trial) => trial.await.unwrap_or_else(|_| Err("the trial was dropped".to_owned())),
+        Some(trial) => {
+            trial.await.unwrap_or_else(|_| Err("the trial start was dropped".to_owned()))
+        }
         None => std::future::pending().await,
     }
 }

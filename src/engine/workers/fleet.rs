@@ -1,4 +1,4 @@
-//! Every adapter with its worker: who they are, what they are doing, what they have done.
+//! Adapters and their workers: identity, state and counters.
 
 mod loads;
 
@@ -24,51 +24,51 @@ use types::error::Error;
 use wire::server::Outgoing;
 use wire::{Cause, FromWorker, LoadRequest, ToWorker, Unfit};
 
-/// Said of what a driver failed at before its device was open.
+/// Hint that is appended to the error of a driver that fails before its device is open.
 const CONFINED: &str =
-    "; if its driver does not bear that workers are confined, set workers.confine = false";
+    "; if its driver does not work in confined workers, set workers.confine = false";
 
-/// Most elements of the inputs of a batch to warm up with in the shapes of a client.
+/// Maximum number of input elements of a warm-up batch with the shapes of a client.
 const WARM_UP_ELEMENTS_MAX: usize = 1 << 26;
 
 /// One adapter that may serve.
 pub(crate) struct Member {
     pub(crate) entry: AdapterEntry,
     pub(crate) pid: Option<u32>,
-    /// What the worker is doing while it starts or loads.
+    /// The current step of a start or load.
     pub(crate) phase: Option<String>,
-    /// The last fault in words.
+    /// The text of the last fault.
     pub(crate) fault: Option<String>,
     pub(crate) requests: u64,
     pub(crate) rows: u64,
     pub(crate) batches: u64,
     pub(crate) starts: u64,
-    /// From spawning the worker to the first model that was ready.
+    /// Time from spawning the worker until its first model was ready.
     pub(crate) cold_start: Option<Duration>,
-    /// What it did lately.
+    /// Statistics of the last seconds.
     pub(crate) recent: Recent,
-    /// What its worker told last of the card, and of memory that tensors hold.
+    /// The last reading of the card, and the memory of its tensors, as reported by the worker.
     pub(crate) reading: Option<Reading>,
     pub(crate) in_use: Option<u64>,
-    /// What its worker has of the device's memory for tensors, used or not.
+    /// Device memory that its worker has reserved for tensors, used or not.
     pub(crate) reserved: Option<u64>,
-    /// What keeps its worker to its part; known once the device is open.
+    /// The enforced restrictions of its worker; known once the device is open.
     pub(crate) confinement: Option<String>,
     worker: Option<Worker>,
     incarnation: Incarnation,
-    /// When the present start began, until its first model is ready.
+    /// Start time of the worker, until its first model is ready.
     starting: Option<Instant>,
-    /// The source of the model that was last sent to be loaded.
+    /// The source of the model in the last load request.
     reads: Option<ModelSource>,
     /// The model that is being loaded.
     loading: Option<ModelId>,
-    /// Why the worker exits although its adapter may be in order.
+    /// The error of a folder that the worker could not use, which is not a fault of the adapter.
     unusable_folder: Option<String>,
     sent_batches: SentBatches,
-    /// Since when there is a process, and how long there was one before.
+    /// Start time of the current process, and the total time of earlier ones.
     on_since: Option<Instant>,
     on_before: Duration,
-    /// When its last process went; the start of the server before the first one.
+    /// The exit time of its last process; the start of the server before the first one.
     pub(crate) off_since: Time,
 }
 
@@ -76,15 +76,15 @@ pub(crate) struct Member {
 pub(crate) struct Fleet {
     /// By `AdapterId`.
     members: Vec<Member>,
-    /// Listed, but not to be used.
+    /// Adapters that are listed but not used.
     pub(crate) unused: Vec<AdapterEntry>,
     template: WorkerTemplate,
     reports: mpsc::Sender<WorkerReport>,
-    /// Why a model could not be loaded, where it could not.
+    /// Errors of models that could not be loaded.
     load_errors: HashMap<ModelId, LoadError>,
     /// Remarks of workers on models that they loaded.
     notes: HashMap<ModelId, String>,
-    /// Models that were loaded somewhere: their golden samples are right.
+    /// Models that an adapter has loaded, so that their golden samples are right.
     proven: HashSet<ModelId>,
 }
 
@@ -101,17 +101,17 @@ impl Fleet {
         }
     }
 
-    /// The settings that all workers share.
+    /// The settings that all workers have in common.
     pub(crate) fn template(&self) -> &WorkerTemplate {
         &self.template
     }
 
-    /// Workers that are started from now on have this in common.
+    /// Replaces the settings of workers that are started from now on.
     pub(crate) fn set_template(&mut self, template: WorkerTemplate) {
         self.template = template;
     }
 
-    /// Those of the adapters in use that are listed as not to be used.
+    /// Adapters of the fleet that the listing marks as unused.
     pub(crate) fn excluded(&self, listed: &[AdapterEntry]) -> Vec<AdapterId> {
         let excluded = |member: &Member| {
             let mut entries = listed.iter().filter(|entry| entry.id == member.entry.id);
@@ -121,8 +121,8 @@ impl Fleet {
         members.map(|(id, _)| id).collect()
     }
 
-    /// Takes in what was listed and numbers the usable ones. Those that were known keep their
-    /// numbers; those that are gone are not named any more.
+    /// Applies a listing and numbers the usable adapters. Known adapters keep their numbers; absent
+    /// ones are not returned.
     pub(crate) fn discover(
         &mut self,
         entries: Vec<AdapterEntry>,
@@ -131,7 +131,7 @@ impl Fleet {
         self.note_presence(&entries);
         let (usable, unused): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|entry| entry.state == Usability::Usable);
-        // One that was used is shown once, with why it is not any more.
+        // An adapter of the fleet is shown only there, with the reason why it is unused.
         let known = |entry: &AdapterEntry| self.members.iter().any(|m| m.entry.id == entry.id);
         self.unused = unused.into_iter().filter(|entry| !known(entry)).collect();
         let mut found = Vec::new();
@@ -148,7 +148,7 @@ impl Fleet {
         found
     }
 
-    /// Tells, and remembers for those who look, which of those that were used are gone or back.
+    /// Logs and records which adapters of the fleet are lost or available again.
     fn note_presence(&mut self, listed: &[AdapterEntry]) {
         for member in &mut self.members {
             let id = &member.entry.id;
@@ -159,7 +159,7 @@ impl Fleet {
             };
             match (&member.entry.reason, &reason) {
                 (None, Some(reason)) => tracing::warn!("adapter {id} cannot be used: {reason}"),
-                (Some(_), None) => tracing::info!("adapter {id} is back"),
+                (Some(_), None) => tracing::info!("adapter {id} is available again"),
                 _ => {}
             }
             member.entry.reason = reason;
@@ -180,10 +180,10 @@ impl Fleet {
             return Err(Error::unprocessable(format!("adapter '{name}' is not used: {reason}")));
         }
         let names: Vec<_> = self.members.iter().map(|member| member.entry.id.as_str()).collect();
-        Err(Error::not_found(format!("there is no adapter '{name}'; used: {}", names.join(", "))))
+        Err(Error::not_found(format!("adapter '{name}' not found; used: {}", names.join(", "))))
     }
 
-    /// The id that clients know it by.
+    /// The id of the adapter in the API.
     pub(crate) fn name(&self, id: AdapterId) -> String {
         self.member(id).map(|member| member.entry.id.clone()).unwrap_or_default()
     }
@@ -196,7 +196,7 @@ impl Fleet {
         self.members.get_mut(id.0 as usize)
     }
 
-    /// Spawns the worker of a new life of the adapter.
+    /// Spawns the worker of a new incarnation of the adapter.
     pub(crate) fn start(&mut self, id: AdapterId, incarnation: Incarnation) {
         let (template, reports) = (self.template.clone(), self.reports.clone());
         let Some(member) = self.member_mut(id) else { return };
@@ -208,7 +208,7 @@ impl Fleet {
         member.worker = Some(start(&template, &member.entry, (id, incarnation), reports));
     }
 
-    /// Sends the order to load a model and to warm it up with these shapes, if there are any.
+    /// Sends the request to load a model and to warm it up with these shapes, if there are any.
     pub(crate) fn load(
         &mut self,
         id: AdapterId,
@@ -220,8 +220,8 @@ impl Fleet {
             member.reads = Some(whole.source.clone());
             member.loading = Some(model);
         }
-        // Labels and what stands around a graph are for clients; a worker has no use for them, and
-        // a header has a bound.
+        // Labels and the steps around a graph are not needed by a worker, and the size of a header
+        // is limited.
         let mut info = ModelInfo { labels: Vec::new(), pipeline: None, ..whole.clone() };
         info.graph.beside = Vec::new();
         info.batch.max_rows = info.batch.max_rows.min(max_rows as usize);
@@ -241,7 +241,7 @@ impl Fleet {
         }
     }
 
-    /// Hands a batch to the worker.
+    /// Sends a batch to the worker.
     pub(crate) fn send_batch(&mut self, id: AdapterId, batch: BatchId, outgoing: Outgoing) {
         let Some(member) = self.member_mut(id) else { return };
         member.sent_batches.note(batch);
@@ -250,7 +250,7 @@ impl Fleet {
         }
     }
 
-    /// How long ago this batch was handed to the worker, if that was not long ago.
+    /// The time since this batch was sent to the worker; `None` for older batches.
     pub(crate) fn time_since_sent(&self, id: AdapterId, batch: BatchId) -> Option<Duration> {
         self.member(id)?.sent_batches.ago(batch)
     }
@@ -268,7 +268,7 @@ impl Fleet {
         }
     }
 
-    /// Notes a fault in words, for the operator.
+    /// Records the text of a fault for the operator.
     pub(crate) fn fault(&mut self, id: AdapterId, error: &str) {
         let confined = self.template.options.confine;
         if let Some(member) = self.member_mut(id) {
@@ -276,22 +276,15 @@ impl Fleet {
         }
     }
 
-    /// Takes the fault of a folder that a worker could not use.
+    /// Takes the error of a folder that a worker could not use.
     pub(crate) fn unusable_folder(&mut self, id: AdapterId) -> Option<String> {
         self.member_mut(id)?.unusable_folder.take()
     }
 
-    /// Notes that the kernel killed a worker while it loaded this model.
-    pub(crate) fn killed_loading(&mut self, model: ModelId) {
-        let error = "while it was loaded memory ran out, and the kernel killed the worker process";
-        let error = LoadError { cause: Cause::Memory, error: error.to_owned() };
-        self.load_errors.insert(model, error);
-    }
-
-    /// Forgets a worker after the end of its process.
+    /// Removes a worker after the exit of its process.
     pub(crate) fn exited(&mut self, id: AdapterId, now: Time, how: &str) {
         let Some(member) = self.member_mut(id) else { return };
-        tracing::debug!(adapter = %member.entry.id, %how, "worker gone");
+        tracing::debug!(adapter = %member.entry.id, %how, "worker exited");
         member.on_before = member.on();
         member.on_since = None;
         member.off_since = now;
@@ -305,7 +298,7 @@ impl Fleet {
         member.loading = None;
     }
 
-    /// Counts how long requests waited that are handed over now.
+    /// Counts the queue times of requests that are sent now.
     pub(crate) fn queued(&mut self, id: AdapterId, now: Time, waits: Vec<Duration>) {
         let Some(member) = self.member_mut(id) else { return };
         waits.into_iter().for_each(|wait| member.recent.queued(now.0, wait));
@@ -322,12 +315,12 @@ impl Fleet {
         member.recent.done(now.0, Done { requests, rows, batches: 1, run });
     }
 
-    /// Brings up to date what is shown of the last seconds.
+    /// Updates the statistics of the last seconds.
     pub(crate) fn refresh(&mut self, now: Time) {
         self.members.iter_mut().for_each(|member| member.recent.refresh(now.0));
     }
 
-    /// Keeps what a worker told of its card.
+    /// Stores a worker's report about its card or memory.
     pub(crate) fn update_usage(
         &mut self,
         id: AdapterId,
@@ -347,7 +340,7 @@ impl Fleet {
         }
     }
 
-    /// Brings a start or a load forward by what the worker said.
+    /// Advances a start or a load according to a message of the worker.
     pub(crate) fn advance_start(
         &mut self,
         adapter: AdapterId,
@@ -370,13 +363,13 @@ impl Fleet {
                 Some(Event::Ready { adapter, incarnation, speed: speed(probe) })
             }
             FromWorker::Unfit { why: Unfit::Environment, error } => {
-                // The worker exits now, which tells the scheduler.
+                // The worker exits now, which is reported to the scheduler.
                 member.unusable_folder = Some(error);
                 None
             }
             FromWorker::Unfit { why, error } => {
                 let hint = if why == Unfit::Device { member.hint(confined) } else { "" };
-                tracing::warn!(adapter = %member.entry.id, "cannot serve: {error}{hint}");
+                tracing::warn!(adapter = %member.entry.id, "adapter cannot serve: {error}{hint}");
                 member.fault = Some(error + hint);
                 Some(Event::Faulted { adapter, incarnation, fault: loads::unfit(why) })
             }
@@ -396,7 +389,7 @@ impl Fleet {
             }
             FromWorker::LoadFailed { model, rows, cause: cause @ Cause::Memory, error } => {
                 let model = ModelId(model);
-                tracing::warn!(adapter = %member.entry.id, rows, "cannot load: {error}");
+                tracing::warn!(adapter = %member.entry.id, rows, "failed to load: {error}");
                 member.fault = Some(error.clone());
                 self.load_errors.insert(model, LoadError { cause, error });
                 Some(Event::NoMemory { adapter, incarnation, model, rows })
@@ -447,7 +440,7 @@ impl Member {
         }
     }
 
-    /// Time with a worker process, in all.
+    /// Total time with a worker process.
     pub(crate) fn on(&self) -> Duration {
         let now = self.on_since.map(|since| clock::now().duration_since(since));
         self.on_before.saturating_add(now.unwrap_or_default())
@@ -458,14 +451,14 @@ impl Member {
         self.loading
     }
 
-    /// What else may be to blame if its worker fails now.
+    /// A hint at a possible other cause if its worker fails now.
     fn hint(&self, confined: bool) -> &'static str {
         let opening = self.pid.is_some() && self.confinement.is_none();
         let possible = confined && cfg!(target_os = "linux") && self.entry.api != Api::Cpu;
         if opening && possible { CONFINED } else { "" }
     }
 
-    /// A model is ready.
+    /// Records that a model is ready.
     fn loaded(&mut self) {
         self.phase = None;
         self.loading = None;
@@ -477,7 +470,7 @@ impl Member {
     }
 }
 
-/// Multiply-add rate in million operations per second: enough to order adapters of one class.
+/// Multiply-add rate in million operations per second; it orders adapters of one class.
 fn speed(probe: Option<Probe>) -> u64 {
     let gflops = probe.map_or(0.0, |probe| probe.gflops);
     // A probe cannot be negative or this large; the cast saturates either way.
@@ -490,9 +483,9 @@ mod tests {
     use telemetry::AdapterView;
 
     #[test]
-    fn a_driver_that_fails_before_its_device_is_open_may_not_bear_to_be_confined() {
+    fn failure_before_the_device_is_open_hints_at_confinement() {
         let mut member = Member::new(AdapterView::example("a", None).entry);
-        assert_eq!(member.hint(true), "", "there was no process that a driver was in");
+        assert_eq!(member.hint(true), "", "no process has loaded a driver");
         member.pid = Some(1);
         assert_eq!(member.hint(true).is_empty(), cfg!(not(target_os = "linux")));
         assert_eq!(member.hint(false), "");

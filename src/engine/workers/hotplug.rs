@@ -1,7 +1,7 @@
-//! When graphics cards may have come or gone: the kernel says so, or the machine has slept.
-//! Listening touches no card, so that those that sleep go on sleeping.
+//! Detection of added and removed graphics cards, from notifications of the kernel and after a
+//! suspend of the machine. It accesses no card, so it does not wake cards in a low-power state.
 //!
-//! Only Linux tells without being asked. Elsewhere adapters are listed again when a worker dies.
+//! Only Linux sends notifications. Elsewhere adapters are listed again when a worker dies.
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::Hotplug;
@@ -19,7 +19,7 @@ impl Hotplug {
         std::future::pending().await
     }
 
-    pub(crate) fn has_slept(&mut self) -> bool {
+    pub(crate) fn was_suspended(&mut self) -> bool {
         false
     }
 }
@@ -36,56 +36,56 @@ mod linux {
     use std::time::Duration;
     use tokio::sync::mpsc;
 
-    /// The kernel's own messages; those of udev are another group (netlink(7), libudev).
+    /// The group of the kernel's messages; those of udev are in another one (netlink(7), libudev).
     const KERNEL: u32 = 1;
-    /// Longer than any: the kernel's limit is 2 KiB (`UEVENT_BUFFER_SIZE` in kobject.h).
+    /// More than the kernel's limit of 2 KiB (`UEVENT_BUFFER_SIZE` in kobject.h).
     const MESSAGE_BYTES_MAX: usize = 8192;
-    /// One would do: each leads to a listing of all.
-    const TOLD_MAX: usize = 16;
-    /// Clocks are not read at the same instant; a sleep takes longer.
-    const SLEEP_MIN: Duration = Duration::from_secs(1);
+    /// Capacity of the channel. One would be enough, since each change leads to a complete listing.
+    const CHANGES_MAX: usize = 16;
+    /// Minimum length of a suspend: the clocks are not read at the same instant.
+    const SUSPEND_MIN: Duration = Duration::from_secs(1);
 
-    /// Listens for cards that come and go.
+    /// Listener for added and removed cards, and for suspends.
     pub(crate) struct Hotplug {
-        told: mpsc::Receiver<String>,
-        /// How long the machine had slept when it was last asked.
-        slept: Duration,
+        changes: mpsc::Receiver<String>,
+        /// Total time that the machine was suspended, at the last check.
+        suspended: Duration,
     }
 
     impl Hotplug {
-        /// With `all`, for tests, whatever the kernel says may be about a card.
+        /// With `all`, for tests, every message of the kernel counts as one about a card.
         pub(crate) fn listen(all: bool) -> Hotplug {
-            let (tell, told) = mpsc::channel(TOLD_MAX);
-            // A thread that sleeps until the kernel speaks, until the end of the process.
+            let (sender, changes) = mpsc::channel(CHANGES_MAX);
+            // The thread blocks on the socket until the end of the process.
             let listener = std::thread::Builder::new().name("hotplug".to_owned());
-            let listening = open()
-                .map_err(std::io::Error::from)
-                .and_then(|socket| listener.spawn(move || follow(&socket, all, &tell)).map(|_| ()));
+            let listening = open().map_err(std::io::Error::from).and_then(|socket| {
+                listener.spawn(move || follow(&socket, all, &sender)).map(|_| ())
+            });
             if let Err(error) = listening {
-                tracing::debug!("the kernel does not tell of cards that come and go: {error}");
+                tracing::debug!("failed to listen for device notifications: {error}");
             }
-            Hotplug { told, slept: slept() }
+            Hotplug { changes, suspended: suspended() }
         }
 
-        /// Waits until a card may have come or gone, and tells why that is thought.
+        /// Waits until a card may have been added or removed, and returns the reason.
         pub(crate) async fn changed(&mut self) -> String {
-            match self.told.recv().await {
+            match self.changes.recv().await {
                 Some(why) => why,
                 None => std::future::pending().await,
             }
         }
 
-        /// Whether the machine has slept since this was last asked: cards may have been pulled
-        /// out, and drivers may have lost them.
-        pub(crate) fn has_slept(&mut self) -> bool {
-            let before = std::mem::replace(&mut self.slept, slept());
-            is_a_sleep(before, self.slept)
+        /// True if the machine was suspended since the last call: cards may have been removed, and
+        /// drivers may have lost them.
+        pub(crate) fn was_suspended(&mut self) -> bool {
+            let before = std::mem::replace(&mut self.suspended, suspended());
+            is_suspend(before, self.suspended)
         }
     }
 
-    /// Whether the machine slept between two readings of how long it had slept.
-    fn is_a_sleep(before: Duration, after: Duration) -> bool {
-        after.saturating_sub(before) > SLEEP_MIN
+    /// True if the machine was suspended between two readings of the total time.
+    fn is_suspend(before: Duration, after: Duration) -> bool {
+        after.saturating_sub(before) > SUSPEND_MIN
     }
 
     fn open() -> Result<OwnedFd, Errno> {
@@ -95,24 +95,24 @@ mod linux {
         Ok(socket)
     }
 
-    /// Tells of every message that matters, as long as somebody listens.
-    fn follow(socket: &OwnedFd, all: bool, tell: &mpsc::Sender<String>) {
+    /// Sends every relevant message until the receiver is dropped.
+    fn follow(socket: &OwnedFd, all: bool, sender: &mpsc::Sender<String>) {
         loop {
             let why = match receive(socket) {
                 Ok(Some(message)) if all || is_about_a_card(&message) => title(&message),
                 Ok(_) | Err(Errno::INTR) => continue,
                 Err(Errno::NOBUFS) => "messages of the kernel were lost".to_owned(),
                 Err(error) => {
-                    return tracing::warn!("the kernel tells of cards no more: {error}");
+                    return tracing::warn!("device notifications stopped: {error}");
                 }
             };
-            if matches!(tell.try_send(why), Err(mpsc::error::TrySendError::Closed(_))) {
+            if matches!(sender.try_send(why), Err(mpsc::error::TrySendError::Closed(_))) {
                 return;
             }
         }
     }
 
-    /// One message; none if it is not the kernel's own.
+    /// Receives one message; `None` if it is not from the kernel.
     fn receive(socket: &OwnedFd) -> Result<Option<Vec<u8>>, Errno> {
         let mut buffer = [0; MESSAGE_BYTES_MAX];
         let (length, _, sender) = recvfrom(socket, &mut buffer[..], RecvFlags::empty())?;
@@ -121,8 +121,8 @@ mod linux {
         Ok(sender.filter(|sender| sender.pid() == 0).map(|_| message.to_vec()))
     }
 
-    /// Whether a message is about a display controller that was added, removed, or given to or
-    /// taken from a driver. A monitor that is plugged in is a `change`, and none.
+    /// True if a message is about a display controller that was added or removed, or bound to or
+    /// unbound from a driver. A connected monitor is a `change` event, which is ignored.
     fn is_about_a_card(message: &[u8]) -> bool {
         let value = |name: &[u8]| {
             let mut fields = message.split(|byte| *byte == 0);
@@ -132,8 +132,8 @@ mod linux {
             value(b"ACTION"),
             Some(b"add" | b"remove" | b"bind" | b"unbind" | b"online" | b"offline")
         );
-        // PCI class 03, "display controller", without leading zero; drivers without DRM have only
-        // that.
+        // PCI class 03, "display controller", without leading zero. Drivers without DRM send only
+        // these events.
         let pci = value(b"SUBSYSTEM") == Some(b"pci")
             && value(b"PCI_CLASS").is_some_and(|class| class.len() == 5 && class.starts_with(b"3"));
         let drm = value(b"SUBSYSTEM") == Some(b"drm") && value(b"DEVTYPE") == Some(b"drm_minor");
@@ -146,8 +146,8 @@ mod linux {
         String::from_utf8_lossy(title).into_owned()
     }
 
-    /// How long the machine has slept since it was turned on (clock_gettime(2)).
-    fn slept() -> Duration {
+    /// The total time that the machine was suspended since its start (clock_gettime(2)).
+    fn suspended() -> Duration {
         let read = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
         read(ClockId::Boottime).saturating_sub(read(ClockId::Monotonic))
     }
@@ -161,7 +161,7 @@ mod linux {
         }
 
         #[test]
-        fn cards_that_come_and_go_are_told_from_all_else() {
+        fn added_and_removed_cards_are_recognised() {
             let card = "DEVPATH=/devices/pci0000:00/0000:00:01.1/0000:01:00.0/drm/card1";
             let drm = |action: &str, kind: &str| {
                 message(&["x@y", action, card, "SUBSYSTEM=drm", kind, "SEQNUM=4711"])
@@ -185,7 +185,7 @@ mod linux {
                 assert!(is_about_a_card(&pci("ACTION=unbind", class)));
                 assert!(is_about_a_card(&pci("ACTION=add", class)));
             }
-            // A network card, and a USB controller whose class has six digits.
+            // A network card, and a USB controller with a class of six digits.
             assert!(!is_about_a_card(&pci("ACTION=bind", "PCI_CLASS=20000")));
             assert!(!is_about_a_card(&pci("ACTION=bind", "PCI_CLASS=C0330")));
             assert!(!is_about_a_card(b""));
@@ -193,19 +193,19 @@ mod linux {
         }
 
         #[test]
-        fn what_is_not_utf8_has_a_title() {
+        fn title_may_contain_invalid_utf8() {
             assert_eq!(title(b"add@/devices/\xff\0ACTION=add"), "add@/devices/\u{fffd}");
             assert_eq!(title(b""), "");
         }
 
         #[test]
-        fn a_sleep_is_told_from_clocks_that_are_read_one_after_the_other() {
+        fn suspend_is_longer_than_the_delay_between_clock_readings() {
             let seconds = Duration::from_secs;
-            assert!(is_a_sleep(seconds(5), seconds(8)));
-            assert!(!is_a_sleep(seconds(5), seconds(5) + Duration::from_millis(20)));
-            assert!(!is_a_sleep(seconds(8), seconds(5)));
-            let (_, told) = mpsc::channel(1);
-            assert!(!Hotplug { told, slept: slept() }.has_slept());
+            assert!(is_suspend(seconds(5), seconds(8)));
+            assert!(!is_suspend(seconds(5), seconds(5) + Duration::from_millis(20)));
+            assert!(!is_suspend(seconds(8), seconds(5)));
+            let (_, changes) = mpsc::channel(1);
+            assert!(!Hotplug { changes, suspended: suspended() }.was_suspended());
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The launch of a worker process on this machine: its socket, folders, environment and order; and its
-//! end.
+//! The launch of a worker process on this machine: socket, folders, environment and spec; and its
+//! exit.
 
 use crate::EngineConfig;
 use crate::workers::children::{self, OwnChild};
@@ -20,32 +20,32 @@ use tokio_util::sync::CancellationToken;
 use wire::server::Listener;
 use wire::{Endpoint, Injection, Slow, TestLink, WorkerOptions, WorkerSpec};
 
-/// Timeout of a trial process, which ends at once.
+/// Timeout of a trial start; its process exits at once.
 const TRIAL_MAX: Duration = Duration::from_secs(10);
-/// Text for the end of a process that the kernel killed as memory ran out.
+/// Exit text of a process that the kernel killed because memory ran out.
 pub(crate) const OUT_OF_MEMORY: &str = "the kernel killed it because memory ran out";
 
-/// What all workers have in common.
+/// The settings that all workers have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerTemplate {
     pub(crate) executable: PathBuf,
     pub(crate) cache_dir: PathBuf,
     pub(crate) runtime_dir: PathBuf,
     pub(crate) lock_dir: PathBuf,
-    /// The whole environment of a worker, but for what is set here.
+    /// The environment of a worker, except for the variables that are set in this module.
     pub(crate) environment: Vec<(OsString, OsString)>,
-    /// Threads of the CPU backend; 0 leaves the choice to it.
+    /// Number of threads of the CPU backend; 0 lets the backend choose.
     pub(crate) cpu_threads: usize,
     /// Time between two pings.
     pub(crate) heartbeat: Duration,
     pub(crate) options: WorkerOptions,
-    /// Most bytes of files of models that a worker elsewhere keeps.
+    /// Maximum size in bytes of the model files that a remote worker keeps.
     pub(crate) models_bytes: u64,
-    /// For a validation load: the most memory that its worker may take, in bytes.
+    /// For a validation load: the memory limit of its worker, in bytes.
     pub(crate) validation: Option<u64>,
     /// For tests: workers slowed by sleeping, by adapter id.
     pub(crate) slow: BTreeMap<String, Slow>,
-    /// For tests: what is to go wrong in workers.
+    /// For tests: faults to inject into workers.
     pub(crate) faults: Vec<Injection>,
     /// For tests: workers connect over TCP.
     pub(crate) link: Option<TestLink>,
@@ -71,31 +71,31 @@ impl WorkerTemplate {
     }
 }
 
-/// The end of a worker process.
+/// The exit of a worker process.
 #[derive(Debug)]
 pub(crate) struct Exit {
     /// Exit status or signal, as text.
     pub(crate) how: String,
-    /// `true` unless it ended with the status of success.
+    /// True unless the exit status is success.
     pub(crate) has_failed: bool,
-    /// `true` if the kernel killed it as memory ran out.
+    /// True if the kernel killed it because memory ran out.
     pub(crate) out_of_memory: bool,
 }
 
-/// A process that was launched, and where it connects.
+/// A launched process, and the listener to which it connects.
 pub(crate) struct Launched {
     pub(crate) child: Child,
     /// Registered until the process is reaped.
     pub(crate) own: OwnChild,
     pub(crate) listener: Listener,
-    /// What the worker's first message must contain.
+    /// The token that the worker's first message must contain.
     pub(crate) token: String,
 }
 
-/// Spawns the process of a worker and writes its order.
+/// Spawns the process of a worker and writes its spec.
 ///
 /// # Errors
-/// If the socket, a folder or the process cannot be made.
+/// If the socket, a folder or the process cannot be created.
 pub(crate) async fn launch(
     template: &WorkerTemplate,
     entry: &AdapterEntry,
@@ -121,11 +121,11 @@ pub(crate) async fn launch(
     };
     let mut command = Command::new(&template.executable);
     command.arg("worker").env_clear().envs(template.environment.iter().cloned());
-    // Mesa's layer for choosing a device is of no use to us and complains on stderr.
+    // Mesa's device selection layer is not needed, and it writes warnings to stderr.
     command.env("NODEVICE_SELECT", "1");
     command.env("MESA_SHADER_CACHE_DIR", cache_dir.join("mesa"));
     command.env("__GL_SHADER_DISK_CACHE_PATH", cache_dir.join("nvidia"));
-    // Drivers that know neither; a confined worker may write nowhere else.
+    // For drivers that use neither variable; a confined worker can write to no other folder.
     command.env("XDG_CACHE_HOME", &cache_dir).env("TMPDIR", &temporary);
     if template.cpu_threads > 0 {
         command.env("RAYON_NUM_THREADS", template.cpu_threads.to_string());
@@ -134,15 +134,15 @@ pub(crate) async fn launch(
     set_apart(&mut command);
     let (mut child, own) =
         children::spawn(&mut command).context("failed to start a worker process")?;
-    let mut stdin = child.stdin.take().context("the worker has no stdin")?;
+    let mut stdin = child.stdin.take().context("the worker process has no stdin")?;
     let mut line = serde_json::to_vec(&spec)?;
     line.push(b'\n');
-    // A worker that died at once is reported by its exit.
+    // A failed write means that the worker has exited, which is reported separately.
     let _ = stdin.write_all(&line).await;
     Ok(Launched { child, own, listener, token })
 }
 
-/// Listens for a worker. Returns where the worker connects to.
+/// Opens a listener for a worker; returns it with the endpoint for the worker.
 fn listen(template: &WorkerTemplate, name: &str) -> anyhow::Result<(Endpoint, Listener)> {
     if let Some(TestLink { listen, connect }) = template.link {
         let listener = Listener::open(&Endpoint::Tcp(listen))
@@ -156,17 +156,17 @@ fn listen(template: &WorkerTemplate, name: &str) -> anyhow::Result<(Endpoint, Li
     Ok((endpoint, listener))
 }
 
-/// The adapter's id in characters that every file system takes.
+/// The adapter's id, restricted to characters that every file system supports.
 fn folder_name(entry: &AdapterEntry) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' };
     entry.id.chars().map(safe).collect()
 }
 
-/// Tries everything that starting a worker takes of the server's environment: a socket, the
-/// folders, and a process of the program, which ends at once for want of an order.
+/// Checks that the server's environment allows the start of a worker: a socket, the folders, and a
+/// process of the program, which exits at once because it receives no spec.
 ///
 /// # Errors
-/// The first that fails.
+/// The first of these errors.
 pub(crate) async fn try_start(
     template: &WorkerTemplate,
     entry: Option<&AdapterEntry>,
@@ -174,7 +174,7 @@ pub(crate) async fn try_start(
     let name = format!("{}-0-{}", std::process::id(), &random_token()?[..8]);
     let _listener = listen(template, &name)?;
     cache_folder(template, &entry.map_or_else(|| "trial".to_owned(), folder_name))?;
-    // A lock that another server holds, or a file that spoils it, concerns one adapter alone.
+    // A lock that another server holds, or an unusable lock file, concerns only one adapter.
     if let Some(entry) = entry.filter(|entry| entry.api != Api::Cpu)
         && let Err(error @ LockError::Io(..)) = AdapterLock::take(&template.lock_dir, &entry.id)
     {
@@ -185,14 +185,14 @@ pub(crate) async fn try_start(
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.kill_on_drop(true);
     let output = tokio::time::timeout(TRIAL_MAX, children::output(&mut command)).await;
-    let output = output.context("a process of the program did not end in time")?;
+    let output = output.context("timeout: a process of the program did not exit")?;
     let output = output.context("failed to start a process")?;
     anyhow::ensure!(!was_killed(output.status), "a process of the program was killed at once");
     Ok(())
 }
 
-/// The folder for an adapter's caches, and one in it for temporary files. Where the cache folder
-/// cannot be written to, they are in the runtime folder: caches are optional.
+/// The folder for an adapter's caches, and one in it for temporary files. If the cache folder is
+/// not writable, they are in the runtime folder, since caches are optional.
 fn cache_folder(template: &WorkerTemplate, adapter: &str) -> anyhow::Result<(PathBuf, PathBuf)> {
     let make = |base: &Path| {
         let cache_dir = base.join("adapters").join(adapter);
@@ -201,17 +201,17 @@ fn cache_folder(template: &WorkerTemplate, adapter: &str) -> anyhow::Result<(Pat
     };
     make(&template.cache_dir).or_else(|_| make(&template.runtime_dir)).with_context(|| {
         let (cache, runtime) = (template.cache_dir.display(), template.runtime_dir.display());
-        format!("failed to make a folder in cache_dir ({cache}) and in runtime_dir ({runtime})")
+        format!("failed to create a folder in cache_dir ({cache}) and in runtime_dir ({runtime})")
     })
 }
 
 fn random_token() -> anyhow::Result<String> {
     let mut bytes = [0u8; 32];
-    getrandom::fill(&mut bytes).context("the system gives no random numbers")?;
+    getrandom::fill(&mut bytes).context("failed to get random numbers from the system")?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Waits for the end of the process, bringing it about when asked to.
+/// Waits for the exit of the process, and kills it when `kill` is cancelled.
 pub(crate) async fn supervise(mut child: Child, kill: &CancellationToken, name: &str) -> Exit {
     let kills = memory::kills();
     let status = tokio::select! {
@@ -230,7 +230,7 @@ pub(crate) async fn supervise(mut child: Child, kill: &CancellationToken, name: 
             Exit { how: status.to_string(), has_failed: !status.success(), out_of_memory }
         }
         Err(error) => {
-            let how = format!("unknown end: {error}");
+            let how = format!("exit status unknown: {error}");
             Exit { how, has_failed: true, out_of_memory: false }
         }
     }

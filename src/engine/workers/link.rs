@@ -1,4 +1,4 @@
-//! The link to a worker, wherever it runs: any pair of byte streams that the wire listens for.
+//! The link to a worker, local or remote, over any pair of byte streams that `wire` supports.
 
 use crate::workers::model_files::{FILES_MAX, OfferedFiles};
 use crate::workers::worker_report::{Reporter, WorkerEvent};
@@ -19,7 +19,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Passes messages both ways until the link ends; returns why it did.
+    /// Transfers messages in both directions until the link ends; returns the reason.
     pub(crate) async fn serve(
         self,
         reporter: Reporter,
@@ -31,36 +31,36 @@ impl Link {
         let (answers, files) = mpsc::channel(1);
         tokio::select! {
             error = receive(receiver, &reporter, &requests) => error.to_string(),
-            () = self.files.serve(wanted, answers) => "no files can be sent".to_owned(),
+            () = self.files.serve(wanted, answers) => "the task that sends model files ended".to_owned(),
             end = sender.run(control, batches, files) => match end {
-                Ok(()) => "the engine has dropped the worker".to_owned(),
+                Ok(()) => "the engine dropped the worker".to_owned(),
                 Err(error) => error.to_string(),
             },
-            () = ping(self.control, self.heartbeat) => "no heartbeat".to_owned(),
+            () = ping(self.control, self.heartbeat) => "the task that sends pings ended".to_owned(),
         }
     }
 
-    /// Takes the worker's connection and checks that it is the one that was started.
+    /// Accepts the worker's connection and checks that the worker is the one that was started.
     pub(crate) async fn open(&self) -> anyhow::Result<(ServerReceiver, ServerSender)> {
         let (mut receiver, sender) = self.listener.accept(self.pid).await?;
         let hello = receiver.receive().await?;
         let FromWorker::Hello { version, token } = hello.message else {
-            bail!("the worker did not say hello");
+            bail!("handshake failed: expected `Hello` from the worker");
         };
         if token != self.token {
-            bail!("the worker does not know its token");
+            bail!("handshake failed: wrong token");
         }
         if version != VERSION {
             bail!(
-                "the worker speaks {version}, the server {VERSION}: the program was replaced while \
-                 the server ran; restart it"
+                "handshake failed: protocol version {version} of the worker, {VERSION} of the server; the \
+                 program was replaced while the server ran; restart the server"
             );
         }
         Ok((receiver, sender))
     }
 }
 
-/// Passes on what the worker says until the link ends.
+/// Forwards the worker's messages until the link ends.
 async fn receive(
     mut receiver: ServerReceiver,
     reporter: &Reporter,

@@ -1,4 +1,4 @@
-//! Listings of the adapters in the machine: the one that is under way, and when the next is due.
+//! Listings of the adapters in the machine: the running one, and the time of the next one.
 
 use crate::EngineConfig;
 use crate::workers::lister;
@@ -7,63 +7,63 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use types::clock;
 
-/// Time between two listings of adapters: a listing may wake sleeping cards.
-const LIST_AGAIN_MIN: Duration = Duration::from_secs(10);
-/// A card that comes is usable only after its driver has taken it.
-const SETTLED: Duration = Duration::from_secs(1);
+/// Minimum time between two listings, since a listing may wake cards in a low-power state.
+const LISTING_INTERVAL_MIN: Duration = Duration::from_secs(10);
+/// Delay of a listing after an event: an added card is usable only after its driver is bound.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
 
-/// A listing that is under way; `None` comes of one that failed.
+/// A running listing; a failed one returns `None`.
 type Listing = oneshot::Receiver<Option<Vec<AdapterEntry>>>;
 
-/// What is known of listings.
+/// The state of listings.
 pub(crate) struct Listings {
-    under_way: Option<Listing>,
-    /// When adapters were last listed.
+    running: Option<Listing>,
+    /// The time of the last listing.
     listed: Instant,
-    /// When they are listed again, if they are.
+    /// The time of the next listing, if one is due.
     pub(crate) due: Option<Instant>,
-    /// Whether the adapters of the machine are known.
+    /// True once a listing has been applied.
     pub(crate) known: bool,
-    /// Adapters that the settings name, as they were last compared with those that are there.
+    /// Adapter ids of the settings that were last compared with a listing.
     pub(crate) compared: Option<Vec<String>>,
 }
 
 impl Listings {
-    /// Begins the first one.
+    /// Starts the first listing.
     pub(crate) fn begin(config: &EngineConfig) -> Listings {
-        let under_way = Some(list_in_background(config));
-        Listings { under_way, listed: clock::now(), due: None, known: false, compared: None }
+        let running = Some(list_in_background(config));
+        Listings { running, listed: clock::now(), due: None, known: false, compared: None }
     }
 
-    /// A worker that died may mean that its card is gone, and the kernel may say so: looks which
-    /// are there, but no more often than is good for them.
-    pub(crate) fn again(&mut self, why: &str) {
-        tracing::debug!("adapters are listed again: {why}");
-        let soon = clock::now() + SETTLED;
-        // Whoever goes on telling does not put it off.
-        self.due.get_or_insert(soon.max(self.listed + LIST_AGAIN_MIN));
+    /// Schedules another listing at a limited rate, for example because a worker died and its card
+    /// may be lost.
+    pub(crate) fn request(&mut self, why: &str) {
+        tracing::debug!("scheduling a listing of adapters: {why}");
+        let soon = clock::now() + SETTLE_TIME;
+        // Further requests do not postpone the scheduled listing.
+        self.due.get_or_insert(soon.max(self.listed + LISTING_INTERVAL_MIN));
     }
 
-    /// The time of a listing has come.
+    /// Starts the listing that is due.
     pub(crate) fn begin_another(&mut self, config: &EngineConfig) {
         self.due = None;
-        if self.under_way.is_some() {
-            // It began before what was told meanwhile.
-            return self.again("it was asked for during a listing");
+        if self.running.is_some() {
+            // The running listing began before the event that requested this one.
+            return self.request("requested during a listing");
         }
-        self.under_way = Some(list_in_background(config));
+        self.running = Some(list_in_background(config));
     }
 
-    /// Waits for the end of the listing that is under way, for ever if there is none.
+    /// Waits for the end of the running listing; never returns if there is none.
     pub(crate) async fn ended(&mut self) -> Option<Vec<AdapterEntry>> {
-        let Some(listing) = &mut self.under_way else { return std::future::pending().await };
+        let Some(listing) = &mut self.running else { return std::future::pending().await };
         let entries = listing.await.unwrap_or_default();
-        (self.under_way, self.listed) = (None, clock::now());
+        (self.running, self.listed) = (None, clock::now());
         entries
     }
 }
 
-/// Lists adapters beside everything else: requests may arrive meanwhile, and wait.
+/// Lists adapters in the background, while requests can already arrive.
 fn list_in_background(config: &EngineConfig) -> Listing {
     let (listed, listing) = oneshot::channel();
     let config = EngineConfig { recorder: None, ..config.clone() };
@@ -71,7 +71,7 @@ fn list_in_background(config: &EngineConfig) -> Listing {
         let entries = lister::list(&config).await;
         let _ = listed.send(entries.map_or_else(
             |error| {
-                tracing::warn!("adapters could not be listed: {error:#}");
+                tracing::warn!("failed to list adapters: {error:#}");
                 None
             },
             Some,

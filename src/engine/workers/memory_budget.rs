@@ -1,28 +1,28 @@
-//! How much memory models may take now: what other programs use of it is theirs.
+//! The memory budget of models: the memory that other programs do not use.
 
 use adapter::in_use::InUse;
 use schedule::AdapterId;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// Time between two looks, as long as anything happens at all; cards are read as often.
+/// Time between two samples while events occur; cards are read at the same interval.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// So many looks in a row must find less room: the buffers of a batch come and go, and what a
-/// worker says of its memory is not of the same moment as what its card says.
+/// Number of consecutive samples that must show a smaller budget: batches need buffers for a short
+/// time, and the reports of a worker and of its card are not from the same moment.
 const SAMPLES: usize = 3;
-/// One part in so many of all memory is not counted on: for buffers, and for others that grow.
+/// Divisor: this fraction of the memory is reserved for buffers and for growth of other programs.
 const RESERVE_PART: u64 = 10;
-/// A change of less than one part in so many of all memory is not told.
+/// Divisor: a change by less than this fraction of the memory is not reported.
 const REPORTED_PART: u64 = 128;
 
-/// What was found of each adapter.
+/// Budget samples by adapter.
 #[derive(Default)]
 pub(crate) struct MemoryBudgets {
     pub(crate) sampled_at: Option<Instant>,
     pub(crate) adapters: HashMap<AdapterId, BudgetSamples>,
 }
 
-/// The last looks at one adapter, and what the scheduler was told of them.
+/// The last samples of one adapter, and the budget that was last reported to the scheduler.
 #[derive(Default)]
 pub(crate) struct BudgetSamples {
     last: VecDeque<u64>,
@@ -36,7 +36,7 @@ impl MemoryBudgets {
 }
 
 impl BudgetSamples {
-    /// Takes a look in; gives what the scheduler is to be told, if that is something new.
+    /// Adds a sample; returns the budget to report to the scheduler, if it has changed.
     pub(crate) fn take(&mut self, sample: Option<(u64, u64)>) -> Option<Option<u64>> {
         let Some((budget, total)) = sample else {
             self.last.clear();
@@ -53,7 +53,7 @@ impl BudgetSamples {
     }
 }
 
-/// Bytes that models may take beside what others use, if `ours` of what is in use is our own.
+/// Bytes that models may use, if `ours` of the memory in use is that of our worker.
 pub(crate) fn budget(in_use: InUse, ours: u64) -> u64 {
     let InUse { total, used } = in_use;
     let others = used.saturating_sub(ours);
@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(budget(1000, 0, 0), 900);
         assert_eq!(budget(1000, 300, 0), 600);
         assert_eq!(budget(1000, 300, 300), 900);
-        // What is ours is told a moment later than what is in use.
+        // The memory of the worker can be a later reading than the memory in use.
         assert_eq!(budget(1000, 300, 400), 900);
         assert_eq!(budget(1000, 950, 0), 0);
         assert_eq!(budget(1000, u64::MAX, 0), 0);
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(take(100), None);
         assert_eq!(take(110), Some(Some(110)));
         assert_eq!(take(700), Some(Some(700)));
-        // Not worth a word.
+        // Too small a change to be reported.
         assert_eq!(take(706), None);
         assert_eq!(take(708), Some(Some(708)));
     }

@@ -1,4 +1,5 @@
-//! Looks how much memory other programs use, and tells the scheduler what models may take.
+//! Measures the memory that other programs use, and reports the memory budget of models to the
+//! scheduler.
 
 use crate::core::Core;
 use crate::workers::fleet::Member;
@@ -10,7 +11,7 @@ use adapter::sensors::Reading;
 use schedule::{AdapterId, Event};
 use types::clock;
 
-/// Looks how much memory others use of every adapter, and tells the scheduler what changed.
+/// Measures the memory in use of every adapter, and reports changed budgets to the scheduler.
 pub(crate) fn watch_memory(core: &mut Core) {
     if !core.memory_budgets.is_due() {
         return;
@@ -26,7 +27,7 @@ pub(crate) fn watch_memory(core: &mut Core) {
     }
 }
 
-/// What is ours of this adapter's memory has changed: more room is told at once.
+/// Reports a larger budget at once, after the memory of this adapter's worker has changed.
 pub(crate) fn report_more(core: &mut Core, adapter: AdapterId) {
     let sample = sample(core, adapter, host_in_use());
     let samples = core.memory_budgets.adapters.entry(adapter).or_default();
@@ -36,7 +37,7 @@ pub(crate) fn report_more(core: &mut Core, adapter: AdapterId) {
     }
 }
 
-/// Bytes that models may take of an adapter's memory, and all of it.
+/// The budget of models in an adapter's memory, and the size of that memory, in bytes.
 fn sample(core: &Core, id: AdapterId, host: Option<InUse>) -> Option<(u64, u64)> {
     let member = core.fleet.member(id)?;
     let in_use = if shares_host(member) { host } else { card_in_use(core, member) }?;
@@ -46,7 +47,7 @@ fn sample(core: &Core, id: AdapterId, host: Option<InUse>) -> Option<(u64, u64)>
     Some((budget(in_use, ours), in_use.total))
 }
 
-/// A card's own memory, as its worker or else the kernel told last.
+/// The memory in use of a card, as last reported by its worker or otherwise by the kernel.
 fn card_in_use(core: &Core, member: &Member) -> Option<InUse> {
     let in_use = |reading: Reading| {
         let (total, used) = (reading.memory_total_bytes?, reading.memory_used_bytes?);
@@ -56,7 +57,7 @@ fn card_in_use(core: &Core, member: &Member) -> Option<InUse> {
     reported.or_else(|| core.sensors.of(&member.entry.id).and_then(in_use))
 }
 
-/// Whether its memory is that of the machine.
+/// True if the adapter uses the memory of the machine.
 fn shares_host(member: &Member) -> bool {
     let class = member.entry.class;
     member.entry.api == Api::Cpu || matches!(class, Class::Software | Class::Integrated)

@@ -1,4 +1,4 @@
-//! Adapters and their worker processes: what there is, launch, link, end, memory.
+//! Adapters and their worker processes: listing, launch, link, exit, memory.
 
 pub(crate) mod assumptions;
 pub(crate) mod children;

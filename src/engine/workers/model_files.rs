@@ -1,4 +1,4 @@
-//! Files of models for workers that may run elsewhere: listed and read off the threads of the server.
+//! Files of models for remote workers: listed and read outside of the server's async threads.
 
 use bytes::Bytes;
 use model::BadFile;
@@ -10,17 +10,17 @@ use tokio::sync::mpsc;
 use wire::server::Outgoing;
 use wire::{FilesAnswer, FilesRequest, ToWorker};
 
-/// Requests and answers that may wait: a worker asks for few pieces at once.
+/// Capacity of the channel for requests; a worker requests few pieces at a time.
 pub(crate) const FILES_MAX: usize = 64;
 
-/// The models whose files a worker may ask for, by the engine's number.
+/// The models with files that a worker may request, by the engine's number.
 #[derive(Clone, Default)]
 pub(crate) struct OfferedFiles {
     models: Arc<Mutex<BTreeMap<u32, ModelInfo>>>,
 }
 
 impl OfferedFiles {
-    /// Offers the files of a model that the worker is told to load.
+    /// Offers the files of a model to the worker that is to load it.
     pub(crate) fn offer(&self, model: u32, info: &ModelInfo) {
         let info = ModelInfo { labels: Vec::new(), pipeline: None, ..info.clone() };
         self.models.lock().unwrap_or_else(PoisonError::into_inner).insert(model, info);

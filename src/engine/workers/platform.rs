@@ -1,20 +1,20 @@
-//! What differs by platform: a folder that only the user may enter, names of sockets, and
-//! processes that the terminal's signals do not reach.
+//! Platform-specific code: a folder that only the user can enter, names of sockets, and processes
+//! that do not receive the terminal's signals.
 
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
-/// Names that are tried for a new folder.
+/// Maximum number of names to try for a new folder.
 #[cfg(unix)]
 const NEW_MAX: usize = 8;
 
-/// A folder that only this user may enter: `folder`, or another one in the temporary folder if that
-/// one cannot be used and the operator has not chosen it. Its name can be predicted, so that another
-/// user may have made it first; and `sudo` may leave one of root behind.
+/// A folder that only this user can enter: `folder`, or another one in the temporary folder if that
+/// one cannot be used and the operator has not chosen it. Its name is predictable, so another user
+/// may have created it first, or root through `sudo`.
 ///
 /// # Errors
-/// If there is none.
+/// If such a folder cannot be created.
 pub fn private_folder(folder: &Path, is_chosen: bool) -> anyhow::Result<PathBuf> {
     let error = match make_private(folder) {
         Ok(()) => return Ok(folder.to_owned()),
@@ -26,11 +26,11 @@ pub fn private_folder(folder: &Path, is_chosen: bool) -> anyhow::Result<PathBuf>
     Ok(other)
 }
 
-/// Makes sure that the folder exists, is ours and is closed to others.
+/// Ensures that the folder exists, belongs to this user and is closed to others.
 pub(crate) fn make_private(folder: &Path) -> anyhow::Result<()> {
     let failed = || {
         format!(
-            "failed to make the runtime folder {}; name another one with runtime_dir, \
+            "failed to create the runtime folder {}; set another one with runtime_dir, \
              --runtime-dir or CONCERTINA_RUNTIME_DIR",
             folder.display()
         )
@@ -39,7 +39,7 @@ pub(crate) fn make_private(folder: &Path) -> anyhow::Result<()> {
     check(folder)
 }
 
-/// A private folder below `parent`: one that this user made earlier, or else a new one.
+/// A private folder below `parent`: one that this user created earlier, or a new one.
 #[cfg(unix)]
 fn other_folder(parent: &Path) -> Option<PathBuf> {
     let begin = format!("concertina-{}-", rustix::process::geteuid().as_raw());
@@ -57,13 +57,13 @@ fn other_folder(parent: &Path) -> Option<PathBuf> {
     })
 }
 
-/// Elsewhere the folder lies in a folder of the user.
+/// On other platforms the folder is already in a folder of the user.
 #[cfg(not(unix))]
 fn other_folder(_parent: &Path) -> Option<PathBuf> {
     None
 }
 
-/// Fails if there is anything of this name, a link as well.
+/// Creates a folder; fails if anything of this name exists, including a link.
 #[cfg(unix)]
 fn create_new(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
@@ -83,14 +83,14 @@ fn check(folder: &Path) -> anyhow::Result<()> {
     let ours = facts.uid() == rustix::process::geteuid().as_raw();
     anyhow::ensure!(
         facts.is_dir() && ours && facts.mode() & 0o077 == 0,
-        "the runtime folder {} is not a folder that only this user may enter; remove it, or name \
+        "the runtime folder {} is not a folder that only this user can enter; remove it, or set \
          another one with runtime_dir, --runtime-dir or CONCERTINA_RUNTIME_DIR",
         folder.display()
     );
     Ok(())
 }
 
-/// Removes the sockets of servers that were killed before they could.
+/// Removes the sockets of servers that were killed.
 #[cfg(unix)]
 pub(crate) fn sweep_sockets(folder: &Path) {
     use rustix::process::{Pid, test_kill_process};
@@ -100,17 +100,17 @@ pub(crate) fn sweep_sockets(folder: &Path) {
         let owner = name.filter(|name| name.ends_with(".sock"));
         let owner = owner.and_then(|name| Pid::from_raw(name.split('-').next()?.parse().ok()?));
         if owner.is_some_and(|pid| test_kill_process(pid).is_err()) {
-            // Somebody else may have swept it meanwhile.
+            // Another server may have removed it in the meantime.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-/// Named pipes go with their server.
+/// Named pipes are removed with their server.
 #[cfg(not(unix))]
 pub(crate) fn sweep_sockets(_folder: &Path) {}
 
-/// On Windows the user's own folders are closed to others already, and sockets are named pipes.
+/// On Windows the user's own folders are closed to others, and sockets are named pipes.
 #[cfg(not(unix))]
 fn create(folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)
@@ -121,7 +121,7 @@ fn check(_folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where one worker's socket is: a file in the private folder, or a pipe of this name.
+/// The path of a worker's socket: a file in the private folder, or a named pipe.
 #[cfg(unix)]
 pub(crate) fn socket_path(folder: &Path, name: &str) -> std::path::PathBuf {
     folder.join(format!("{name}.sock"))
@@ -132,7 +132,7 @@ pub(crate) fn socket_path(_folder: &Path, name: &str) -> std::path::PathBuf {
     std::path::PathBuf::from(format!(r"\\.\pipe\concertina-{name}"))
 }
 
-/// `true` if SIGKILL ended the process.
+/// True if the process was ended by SIGKILL.
 #[cfg(unix)]
 pub(crate) fn was_killed(status: std::process::ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;
@@ -144,8 +144,8 @@ pub(crate) fn was_killed(_status: std::process::ExitStatus) -> bool {
     false
 }
 
-/// Keeps the terminal's Ctrl-C from the worker: the server stops it when its work is done. Lists of
-/// processes show the program's name, also where it is started from the running image.
+/// Shields the worker from the terminal's Ctrl-C: the server stops it when its work is done.
+/// Process lists show the program's name, even if it is started from the running image.
 #[cfg(unix)]
 pub(crate) fn set_apart(command: &mut Command) {
     command.process_group(0).arg0("concertina");
@@ -167,12 +167,12 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
-    fn a_folder_of_others_is_replaced_by_a_private_one() {
+    fn folder_that_is_not_private_is_replaced_by_a_private_one() {
         let parent =
             std::env::temp_dir().join(format!("concertina-folders-{}", std::process::id()));
         fs::create_dir_all(&parent).unwrap();
         let begin = format!("concertina-{}-", rustix::process::geteuid().as_raw());
-        // Not private, and a link to one that is.
+        // A folder that is not private, and a link to one that is.
         fs::create_dir(parent.join(format!("{begin}0"))).unwrap();
         fs::set_permissions(parent.join(format!("{begin}0")), fs::Permissions::from_mode(0o755))
             .unwrap();

@@ -1,4 +1,4 @@
-//! One worker: launched, listened to, ended and reaped.
+//! One worker process, from its launch to its reaping.
 
 use crate::workers::launch::{Exit, Launched, OUT_OF_MEMORY, WorkerTemplate, launch, supervise};
 use crate::workers::link::Link;
@@ -18,14 +18,14 @@ use tokio_util::sync::CancellationToken;
 use wire::server::Outgoing;
 use wire::{BATCHES_MAX, LoadRequest, ToWorker};
 
-/// Control messages that may wait for the link.
+/// Capacity of the channel for control messages.
 const CONTROL_MAX: usize = 64;
-/// Timeout of the last messages of a worker after its exit.
+/// Time to read the last messages of a worker after its exit.
 const LAST_MESSAGES: Duration = Duration::from_millis(200);
-/// Timeout of the exit of a worker after the loss of its link.
+/// Time for a worker to exit after the loss of its link.
 const EXIT_AFTER_LINK: Duration = Duration::from_millis(500);
 
-/// The engine's hold on one worker.
+/// The engine's handle to one worker.
 pub(crate) struct Worker {
     control: mpsc::Sender<ToWorker>,
     batches: mpsc::Sender<Outgoing>,
@@ -34,15 +34,15 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Tells it to load a model, whose files it may ask for.
+    /// Sends the request to load a model, and offers its files to the worker.
     pub(crate) fn load(&self, info: &ModelInfo, request: LoadRequest) {
         self.files.offer(request.model, info);
         self.send_control(ToWorker::Load(Box::new(request)));
     }
 
-    /// Sends a control message. Never waits: a link that cannot take so many is as good as lost, and
-    /// the scheduler's timeouts end it. Cancellations leave half of the places to other messages: what
-    /// they cancel ends soon without them.
+    /// Sends a control message without waiting. If the channel is full the message is dropped: the
+    /// link is stuck, and the scheduler's timeouts end the worker. Cancellations leave half of the
+    /// capacity to other messages, since cancelled rows also end without them.
     pub(crate) fn send_control(&self, message: ToWorker) {
         let is_optional = matches!(message, ToWorker::Cancel { .. });
         if !is_optional || self.control.capacity() > CONTROL_MAX / 2 {
@@ -50,18 +50,18 @@ impl Worker {
         }
     }
 
-    /// Sends a batch. If the link is lost, that is reported by the link itself.
+    /// Sends a batch. The loss of a link is reported by the link itself.
     pub(crate) fn send_batch(&self, outgoing: Outgoing) {
         let _ = self.batches.try_send(outgoing);
     }
 
-    /// Ends the process at once.
+    /// Kills the process.
     pub(crate) fn kill(&self) {
         self.kill.cancel();
     }
 }
 
-/// Starts a worker for this adapter; everything about it comes as reports.
+/// Starts a worker for this adapter. All results, including errors, are sent as reports.
 pub(crate) fn start(
     template: &WorkerTemplate,
     entry: &AdapterEntry,
@@ -105,7 +105,7 @@ pub(crate) fn start(
     worker
 }
 
-/// Follows a process and its link to their end, which is returned.
+/// Follows a process and its link to their end; returns the final event.
 async fn attend(
     child: Child,
     connection: Link,
@@ -116,7 +116,7 @@ async fn attend(
     let mut exit = pin!(supervise(child, kill, &reporter.name));
     let opened = tokio::select! {
         opened = connection.open() => opened,
-        exit = &mut exit => return not_started("it ended before it connected", &exit),
+        exit = &mut exit => return not_started("it exited before it connected", &exit),
     };
     let (receiver, sender) = match opened {
         Ok(halves) => halves,
@@ -129,14 +129,15 @@ async fn attend(
     let mut link = tokio::spawn(serve);
     let lost = tokio::select! {
         exit = &mut exit => {
-            // Messages that the worker sent before its end.
+            // Waits for messages that the worker sent before its exit.
             let _ = tokio::time::timeout(LAST_MESSAGES, &mut link).await;
             link.abort();
             return WorkerEvent::Exited(exit);
         }
         lost = &mut link => lost.unwrap_or_else(|error| error.to_string()),
     };
-    // The exit status tells more than the loss of the link, which mostly comes a moment earlier.
+    // The exit status is more informative than the loss of the link, which usually occurs just
+    // before.
     if let Ok(exit) = tokio::time::timeout(EXIT_AFTER_LINK, &mut exit).await {
         return WorkerEvent::Exited(exit);
     }

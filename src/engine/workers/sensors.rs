@@ -1,4 +1,4 @@
-//! Reads the cards' sensors beside everything else: a driver may be slow to answer.
+//! Reads the sensors of cards in the background, since a driver may be slow to answer.
 
 use adapter::sensors::{Reading, SensorCard};
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// The last reading of each adapter, by id.
 pub(crate) type Readings = BTreeMap<String, Reading>;
 
-/// Follows cards; told which by [`Sensors::watch`].
+/// Reads the sensors of the cards given to [`Sensors::watch`].
 pub(crate) struct Sensors {
     /// Adapters by id, each with its card's PCI address.
     cards: watch::Sender<Vec<(String, String)>>,
@@ -20,15 +20,15 @@ pub(crate) struct Sensors {
 }
 
 impl Sensors {
-    /// Ends with the engine. Nothing is read until there is a card to read.
+    /// Starts the task, which ends with the engine. It is idle until there is a card to read.
     pub(crate) fn start() -> Sensors {
         let (cards, wanted) = watch::channel(Vec::new());
-        let (told, readings) = watch::channel(Readings::new());
-        tokio::spawn(follow(wanted, told));
+        let (sender, readings) = watch::channel(Readings::new());
+        tokio::spawn(follow(wanted, sender));
         Sensors { cards, readings }
     }
 
-    /// Reads these from now on.
+    /// Replaces the cards to read.
     pub(crate) fn watch(&self, cards: Vec<(String, String)>) {
         self.cards.send_replace(cards);
     }
@@ -38,7 +38,10 @@ impl Sensors {
     }
 }
 
-async fn follow(mut wanted: watch::Receiver<Vec<(String, String)>>, told: watch::Sender<Readings>) {
+async fn follow(
+    mut wanted: watch::Receiver<Vec<(String, String)>>,
+    sender: watch::Sender<Readings>,
+) {
     let begin = clock::now();
     let mut cards: HashMap<String, SensorCard> = HashMap::new();
     loop {
@@ -62,7 +65,7 @@ async fn follow(mut wanted: watch::Receiver<Vec<(String, String)>>, told: watch:
         });
         let Ok((read, readings)) = read.await else { return };
         cards = read;
-        if told.send(readings).is_err() {
+        if sender.send(readings).is_err() {
             return;
         }
         tokio::time::sleep(INTERVAL).await;

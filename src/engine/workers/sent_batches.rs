@@ -1,4 +1,4 @@
-//! When batches were handed to a worker.
+//! Times at which batches were sent to a worker.
 
 use schedule::BatchId;
 use std::collections::VecDeque;
@@ -6,29 +6,29 @@ use std::time::{Duration, Instant};
 use types::clock;
 use wire::BATCHES_MAX;
 
-/// The batches that were handed to one worker last, newest first.
+/// The batches that were last sent to a worker, newest first.
 #[derive(Default)]
 pub(crate) struct SentBatches {
     batches: VecDeque<(BatchId, Instant)>,
-    /// When one of them was last answered.
+    /// The time of the last answer.
     answered: Option<Instant>,
 }
 
 impl SentBatches {
-    /// Notes that a batch is handed over now.
+    /// Records that a batch is sent now.
     pub(crate) fn note(&mut self, batch: BatchId) {
         self.batches.truncate(BATCHES_MAX - 1);
         self.batches.push_front((batch, clock::now()));
     }
 
-    /// How long ago this batch was handed over, if that was not long ago.
+    /// The time since this batch was sent; `None` for older batches.
     pub(crate) fn ago(&self, batch: BatchId) -> Option<Duration> {
         let (_, at) = self.batches.iter().find(|(handed, _)| *handed == batch)?;
         Some(at.elapsed())
     }
 
-    /// Notes that a batch is answered now. Returns how long the worker can have run it: since it was
-    /// handed over, or since the one before was answered.
+    /// Records that a batch is answered now. Returns the longest time that the worker can have run
+    /// it: since it was sent, or since the previous batch was answered.
     pub(crate) fn answered(&mut self, batch: BatchId) -> Duration {
         let handed = self.ago(batch).unwrap_or_default();
         let before = self.answered.replace(clock::now());
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batch_counts_from_the_answer_of_the_one_before() {
+    fn run_time_counts_from_the_answer_of_the_previous_batch() {
         let (mut handed, wait) = (SentBatches::default(), Duration::from_millis(20));
         (0..2).for_each(|id| handed.note(BatchId(id)));
         std::thread::sleep(wait);

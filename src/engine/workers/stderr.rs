@@ -1,5 +1,6 @@
-//! The lines that a worker and its driver write to stderr. They are logged at DEBUG: drivers also
-//! print errors on their way to a success. If the worker fails, the last ones are logged at WARN.
+//! The lines that a worker and its driver write to stderr. They are logged at DEBUG, since drivers
+//! also print errors that they recover from. If the worker fails, the last lines are logged at
+//! WARN.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,14 +10,14 @@ use tokio::task::JoinHandle;
 use tracing::Level;
 use types::clock;
 
-/// Lines that are logged per second; drivers can print thousands.
+/// Maximum number of lines that are logged per second; drivers can print thousands.
 const LINES_MAX: u32 = 20;
-/// Bytes of one line.
+/// Maximum length of a line in bytes.
 const LINE_MAX: u64 = 2048;
-/// Lines that are kept for the case of a failure.
+/// Maximum number of lines that are kept for the case of a failure.
 const KEPT_MAX: usize = 20;
-/// How long the end of the output of a worker that has exited is awaited: a driver may have left a
-/// process behind that holds the pipe open.
+/// Timeout of the last output of a worker that has exited: a driver may have left a process behind
+/// that keeps the pipe open.
 const END_MAX: Duration = Duration::from_millis(200);
 
 /// The stderr of one worker.
@@ -37,9 +38,9 @@ impl WorkerStderr {
         WorkerStderr { adapter: adapter.to_owned(), kept, reader }
     }
 
-    /// Awaits the last lines of a worker that has ended. Those of one that failed are logged.
+    /// Waits for the last lines of a worker that has exited; if it failed, logs them.
     pub(crate) async fn end(mut self, has_failed: bool) {
-        // A reader that was aborted has nothing more to log.
+        // An aborted reader logs no further lines.
         if tokio::time::timeout(END_MAX, &mut self.reader).await.is_err() {
             self.reader.abort();
         }
@@ -50,7 +51,7 @@ impl WorkerStderr {
     }
 }
 
-/// No panic leaves the lines half changed.
+/// Locks the lines. A poisoned lock is usable, since no panic leaves the lines inconsistent.
 fn lock(kept: &Mutex<VecDeque<String>>) -> std::sync::MutexGuard<'_, VecDeque<String>> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -75,7 +76,7 @@ async fn read_lines(
         if rate.allows(&adapter) {
             log(level, &adapter, line);
         }
-        // Lines of the worker's own log have been logged at their level.
+        // Lines of the worker's own log were logged at their level.
         if level == Level::DEBUG && !line.trim().is_empty() {
             let mut kept = lock(&kept);
             kept.push_back(line.to_owned());
@@ -84,7 +85,7 @@ async fn read_lines(
             }
         }
     }
-    rate.tell(&adapter);
+    rate.log_left_out(&adapter);
 }
 
 fn log(level: Level, adapter: &str, line: &str) {
@@ -95,8 +96,8 @@ fn log(level: Level, adapter: &str, line: &str) {
     }
 }
 
-/// The level of a line, and the line without it. Lines of a driver, and what the worker's own log
-/// has below WARN, are of level DEBUG.
+/// The level of a line, and the line without it. Lines of a driver, and lines of the worker's own
+/// log below WARN, have level DEBUG.
 fn level_of(line: &str) -> (Level, &str) {
     for (begin, level) in [("ERROR ", Level::ERROR), (" WARN ", Level::WARN)] {
         if let Some(rest) = line.strip_prefix(begin) {
@@ -106,7 +107,7 @@ fn level_of(line: &str) -> (Level, &str) {
     (Level::DEBUG, line)
 }
 
-/// The number of lines in the present second.
+/// The number of lines in the current second.
 struct Rate {
     begin: Instant,
     lines: u32,
@@ -116,7 +117,7 @@ struct Rate {
 impl Rate {
     fn allows(&mut self, adapter: &str) -> bool {
         if self.begin.elapsed() >= Duration::from_secs(1) {
-            self.tell(adapter);
+            self.log_left_out(adapter);
             *self = Rate { begin: clock::now(), lines: 0, left_out: 0 };
         }
         self.lines += 1;
@@ -125,7 +126,7 @@ impl Rate {
         allowed
     }
 
-    fn tell(&self, adapter: &str) {
+    fn log_left_out(&self, adapter: &str) {
         if self.left_out > 0 {
             let lines = self.left_out;
             tracing::debug!(adapter, lines, "further lines of the worker were not logged");

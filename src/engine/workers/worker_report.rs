@@ -1,4 +1,4 @@
-//! What a worker and its process report to the driver.
+//! Reports about a worker and its process to the driver.
 
 use crate::workers::launch::Exit;
 use schedule::{AdapterId, Incarnation};
@@ -7,34 +7,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 use wire::{CompleteMessage, FromWorker};
 
-/// What a worker, or its process, let us know.
+/// A report about a worker.
 pub(crate) struct WorkerReport {
     pub(crate) adapter: AdapterId,
     pub(crate) incarnation: Incarnation,
     pub(crate) event: WorkerEvent,
 }
 
-/// What is reported.
+/// An event of a worker or its process.
 pub(crate) enum WorkerEvent {
     Spawned {
         pid: u32,
     },
     Message(CompleteMessage<FromWorker>),
-    /// The process could not be started, or did not connect: the cause lies in the environment of
-    /// the server, as the worker has loaded no driver by then. It is gone and reaped.
+    /// The process could not be started or did not connect. The cause is in the environment of the
+    /// server, since the worker has loaded no driver by then. The process has been reaped.
     NotStarted {
         error: String,
     },
-    /// The link is lost, and the process is still there.
+    /// The link is lost, but the process still runs.
     Lost {
         error: String,
     },
-    /// The process is gone and reaped.
+    /// The process has exited and been reaped.
     Exited(Exit),
 }
 
 impl WorkerEvent {
-    /// `true` for the end of a process that did not succeed.
+    /// True for a process that could not start or exited with a failure.
     pub(crate) fn is_failure(&self) -> bool {
         match self {
             WorkerEvent::NotStarted { .. } => true,
@@ -46,14 +46,14 @@ impl WorkerEvent {
     }
 }
 
-/// Reports of one worker.
+/// Sends reports about one worker.
 #[derive(Clone)]
 pub(crate) struct Reporter {
     pub(crate) adapter: AdapterId,
     pub(crate) incarnation: Incarnation,
     pub(crate) name: String,
     pub(crate) reports: mpsc::Sender<WorkerReport>,
-    /// True once the worker has reported that its adapter is unfit: it then ends without an error.
+    /// True once the worker has reported that its adapter is unfit; it then exits with success.
     pub(crate) is_unfit: Arc<AtomicBool>,
 }
 
@@ -66,7 +66,7 @@ impl Reporter {
         ) {
             self.is_unfit.store(true, Ordering::Relaxed);
         }
-        // Without a driver nobody is interested any more.
+        // The send fails only if the driver has ended.
         let _ = self.reports.send(WorkerReport { adapter, incarnation, event }).await;
     }
 }

@@ -23,14 +23,21 @@ impl Fleet {
         self.notes.get(&model).map(String::as_str)
     }
 
-    /// Removes the results of a model that is no longer served.
+    /// Removes the results of a model that was unloaded.
     pub(crate) fn forget_model(&mut self, model: ModelId) {
         self.load_errors.remove(&model);
         self.notes.remove(&model);
         self.proven.remove(&model);
     }
 
-    /// Logs that a load failed, and ends the phase that the adapter shows.
+    /// Records that the kernel killed a worker while it loaded this model.
+    pub(crate) fn killed_loading(&mut self, model: ModelId) {
+        let error = "memory ran out during the load, and the kernel killed the worker process";
+        let error = LoadError { cause: Cause::Memory, error: error.to_owned() };
+        self.load_errors.insert(model, error);
+    }
+
+    /// Logs a failed load and clears the adapter's phase.
     pub(crate) fn load_ended(
         &mut self,
         (adapter, incarnation): (AdapterId, Incarnation),
@@ -41,7 +48,7 @@ impl Fleet {
         if let Some(member) = member.filter(|member| member.incarnation == incarnation) {
             member.phase = None;
             member.loading = None;
-            tracing::warn!(adapter = %member.entry.id, %model, "cannot load: {error}");
+            tracing::warn!(adapter = %member.entry.id, %model, "failed to load: {error}");
         }
     }
 
@@ -56,7 +63,7 @@ impl Fleet {
         current.is_some_and(|member| member.reads.as_ref() == Some(source))
     }
 
-    /// `true` if a load with this cause of failure shows that the model's files are wrong.
+    /// True if this cause of a failed load shows that the model's files are wrong.
     pub(crate) fn is_caused_by_files(&self, model: ModelId, cause: Cause) -> bool {
         match cause {
             Cause::Input | Cause::Model => true,
@@ -77,8 +84,8 @@ impl Fleet {
         let fault = match cause {
             Cause::Device | Cause::Memory => Fault::Device,
             Cause::WrongAnswer if self.proven.contains(&model) => Fault::WrongAnswer,
-            // The device has passed its own check, so a sample that no adapter has answered right
-            // is probably wrong itself.
+            // The device has passed its own check, so a golden sample that no adapter has answered
+            // correctly is probably wrong.
             Cause::WrongAnswer | Cause::Input | Cause::Model | Cause::Rows | Cause::Machine => {
                 let error = LoadError { cause, error };
                 let again = if error.is_of_files() { Again::Never } else { Again::Later };
