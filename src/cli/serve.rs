@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use config::{Config, ServeArgs, Workers};
 use engine::{self, Catalogue, EngineConfig, Library, Marks};
 use kinds::Registry;
-use model::kept::RepositoryCopies;
+use model::file_copies::RepositoryCopies;
 use server::keys::{KeyRing, Keys};
 use server::tls::{self, Tls};
 use server::{self, ApiLimits, Current};

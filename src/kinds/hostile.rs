@@ -24,7 +24,8 @@ use types::tensor::{Datatype, Tensor, Tensors};
 /// graphs.
 const MODELS: [&str; 3] = ["digits", "text-lines", "filetype"];
 /// Limits of a graph here: enough to reach every operator, but not to run for long.
-const LIMITS: PlanLimits = PlanLimits { bytes: 1 << 16, steps: 2000, turns: 2000, work: 1 << 22 };
+const LIMITS: PlanLimits =
+    PlanLimits { bytes: 1 << 16, steps: 2000, node_runs: 2000, work: 1 << 22 };
 /// Most elements of an input of a run.
 const ELEMENTS_MAX: usize = 1 << 12;
 /// Rows of such an input.

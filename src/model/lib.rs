@@ -3,12 +3,12 @@
 
 pub mod batch;
 pub mod count;
+pub mod file_copies;
 pub mod files;
 mod generate;
 pub mod golden;
 pub mod identity;
 pub mod info;
-pub mod kept;
 pub mod layout;
 pub mod manifest;
 pub(crate) mod names;

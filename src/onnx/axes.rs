@@ -1,8 +1,8 @@
 //! Operations on axes: moving, slicing, joining, padding.
 
 use super::host::HostTensor;
-use super::op::Op;
-use super::trace::{T, Tracer};
+use super::step::Op;
+use super::trace::{PlanTensor, Tracer};
 use burn::tensor::Slice;
 use graph::elem::Elem;
 use graph::error::{OnnxError, Result};
@@ -70,13 +70,13 @@ pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize> {
 }
 
 /// The tensor with axes of length 1 in front, up to `rank` axes.
-pub(crate) fn with_rank(t: &mut Tracer<'_>, x: &T, rank: usize) -> Result<T> {
+pub(crate) fn with_rank(t: &mut Tracer<'_>, x: &PlanTensor, rank: usize) -> Result<PlanTensor> {
     let missing = rank.saturating_sub(x.rank());
     let shape: Vec<usize> = std::iter::repeat_n(1, missing).chain(x.shape.clone()).collect();
     t.reshape(x, &shape)
 }
 
-pub(crate) fn expand(t: &mut Tracer<'_>, x: &T, shape: &[usize]) -> Result<T> {
+pub(crate) fn expand(t: &mut Tracer<'_>, x: &PlanTensor, shape: &[usize]) -> Result<PlanTensor> {
     if x.shape == shape {
         return Ok(x.clone());
     }
@@ -90,7 +90,7 @@ pub(crate) fn expand(t: &mut Tracer<'_>, x: &T, shape: &[usize]) -> Result<T> {
     t.emit(Op::Expand(shape.to_vec()), &[&x], x.elem, shape.to_vec())
 }
 
-pub(crate) fn permute(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
+pub(crate) fn permute(t: &mut Tracer<'_>, x: &PlanTensor, axes: &[usize]) -> Result<PlanTensor> {
     let mut sorted = axes.to_vec();
     sorted.sort_unstable();
     if sorted != (0..x.rank()).collect::<Vec<_>>() {
@@ -104,14 +104,14 @@ pub(crate) fn permute(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
 }
 
 /// The tensor with two axes exchanged.
-pub(crate) fn swap(t: &mut Tracer<'_>, x: &T, a: usize, b: usize) -> Result<T> {
+pub(crate) fn swap(t: &mut Tracer<'_>, x: &PlanTensor, a: usize, b: usize) -> Result<PlanTensor> {
     let mut axes: Vec<usize> = (0..x.rank()).collect();
     axes.swap(a, b);
     permute(t, x, &axes)
 }
 
 /// A slice with one cut for each axis.
-pub(crate) fn slice(t: &mut Tracer<'_>, x: &T, cuts: &[Cut]) -> Result<T> {
+pub(crate) fn slice(t: &mut Tracer<'_>, x: &PlanTensor, cuts: &[Cut]) -> Result<PlanTensor> {
     let shape: Vec<usize> = cuts.iter().map(Cut::len).collect();
     // Checked here, since a range beyond the end would fail on a graphics card, as a fault of that.
     let mut both = cuts.iter().zip(&x.shape);
@@ -133,7 +133,12 @@ pub(crate) fn slice(t: &mut Tracer<'_>, x: &T, cuts: &[Cut]) -> Result<T> {
 }
 
 /// A part of one axis.
-pub(crate) fn narrow(t: &mut Tracer<'_>, x: &T, axis: usize, cut: Cut) -> Result<T> {
+pub(crate) fn narrow(
+    t: &mut Tracer<'_>,
+    x: &PlanTensor,
+    axis: usize,
+    cut: Cut,
+) -> Result<PlanTensor> {
     let mut cuts: Vec<Cut> = x.shape.iter().map(|length| Cut::all(*length)).collect();
     if let Some(place) = cuts.get_mut(axis) {
         *place = cut;
@@ -141,9 +146,9 @@ pub(crate) fn narrow(t: &mut Tracer<'_>, x: &T, axis: usize, cut: Cut) -> Result
     slice(t, x, &cuts)
 }
 
-pub(crate) fn cat(t: &mut Tracer<'_>, parts: &[T], axis: usize) -> Result<T> {
+pub(crate) fn cat(t: &mut Tracer<'_>, parts: &[PlanTensor], axis: usize) -> Result<PlanTensor> {
     // Some exporters give empty parts, of any shape, for "nothing".
-    let full: Vec<&T> = parts.iter().filter(|part| part.len() > 0).collect();
+    let full: Vec<&PlanTensor> = parts.iter().filter(|part| part.len() > 0).collect();
     let Some(first) = full.first().copied().or(parts.first()) else {
         return Err(OnnxError::input("inputs to concatenate are missing"));
     };
@@ -170,7 +175,12 @@ pub(crate) fn cat(t: &mut Tracer<'_>, parts: &[T], axis: usize) -> Result<T> {
 }
 
 /// The result if there is at most one part with elements.
-fn cat_empty(t: &mut Tracer<'_>, parts: &[T], first: &T, axis: usize) -> Result<T> {
+fn cat_empty(
+    t: &mut Tracer<'_>,
+    parts: &[PlanTensor],
+    first: &PlanTensor,
+    axis: usize,
+) -> Result<PlanTensor> {
     if parts.len() == 1 {
         return Ok(first.clone());
     }
@@ -183,21 +193,26 @@ fn cat_empty(t: &mut Tracer<'_>, parts: &[T], first: &T, axis: usize) -> Result<
 }
 
 /// The tensor without axes of length 1.
-pub(crate) fn squeeze(t: &mut Tracer<'_>, x: &T, axes: &[usize]) -> Result<T> {
+pub(crate) fn squeeze(t: &mut Tracer<'_>, x: &PlanTensor, axes: &[usize]) -> Result<PlanTensor> {
     let kept = x.shape.iter().enumerate().filter(|(at, _)| !axes.contains(at));
     let shape: Vec<usize> = kept.map(|(_, length)| *length).collect();
     t.reshape(x, &shape)
 }
 
 /// The tensor with a new axis of length 1.
-pub(crate) fn unsqueeze(t: &mut Tracer<'_>, x: &T, axis: usize) -> Result<T> {
+pub(crate) fn unsqueeze(t: &mut Tracer<'_>, x: &PlanTensor, axis: usize) -> Result<PlanTensor> {
     let mut shape = x.shape.clone();
     shape.insert(axis.min(shape.len()), 1);
     t.reshape(x, &shape)
 }
 
 /// Pads both ends of each axis with a number. Negative widths are not supported.
-pub(crate) fn pad(t: &mut Tracer<'_>, x: &T, padding: &[(usize, usize)], value: f64) -> Result<T> {
+pub(crate) fn pad(
+    t: &mut Tracer<'_>,
+    x: &PlanTensor,
+    padding: &[(usize, usize)],
+    value: f64,
+) -> Result<PlanTensor> {
     if padding.iter().all(|pair| *pair == (0, 0)) {
         return Ok(x.clone());
     }
@@ -241,7 +256,12 @@ fn slice_of(cut: &Cut, length: usize) -> Slice {
 }
 
 /// A constant tensor of equal numbers.
-pub(crate) fn full(t: &mut Tracer<'_>, elem: Elem, shape: Vec<usize>, value: f64) -> Result<T> {
+pub(crate) fn full(
+    t: &mut Tracer<'_>,
+    elem: Elem,
+    shape: Vec<usize>,
+    value: f64,
+) -> Result<PlanTensor> {
     let one = t.number(elem, value)?;
     expand(t, &one, &shape)
 }

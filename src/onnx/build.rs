@@ -1,7 +1,7 @@
 //! The building blocks of operators: functions like numpy's, on tensors of a plan.
 
-use super::op::{Binary, Compare, Op, Reduce, Unary};
-use super::trace::{T, Tracer};
+use super::step::{Binary, Compare, Op, Reduce, Unary};
+use super::trace::{PlanTensor, Tracer};
 use crate::{axes, literals};
 use graph::elem::{Elem, Kind};
 use graph::error::{OnnxError, Result};
@@ -22,7 +22,7 @@ fn adjacent(axes: &[usize]) -> Vec<(usize, usize)> {
 }
 
 impl Tracer<'_> {
-    pub(crate) fn unary(&mut self, unary: Unary, x: &T) -> Result<T> {
+    pub(crate) fn unary(&mut self, unary: Unary, x: &PlanTensor) -> Result<PlanTensor> {
         let float_only = !matches!(
             unary,
             Unary::Abs | Unary::Neg | Unary::Sign | Unary::Relu | Unary::BitNot | Unary::Not
@@ -36,7 +36,12 @@ impl Tracer<'_> {
     }
 
     /// An operation of two tensors of one type, which broadcast.
-    pub(crate) fn binary(&mut self, binary: Binary, x: &T, y: &T) -> Result<T> {
+    pub(crate) fn binary(
+        &mut self,
+        binary: Binary,
+        x: &PlanTensor,
+        y: &PlanTensor,
+    ) -> Result<PlanTensor> {
         same_type(x, y)?;
         let shape = axes::broadcast(&x.shape, &y.shape)?;
         // A constant number becomes the right operand, where the order does not matter.
@@ -50,7 +55,12 @@ impl Tracer<'_> {
         self.emit(Op::Binary(binary), &[&x, &y], x.elem, shape)
     }
 
-    pub(crate) fn compare(&mut self, compare: Compare, x: &T, y: &T) -> Result<T> {
+    pub(crate) fn compare(
+        &mut self,
+        compare: Compare,
+        x: &PlanTensor,
+        y: &PlanTensor,
+    ) -> Result<PlanTensor> {
         same_type(x, y)?;
         let shape = axes::broadcast(&x.shape, &y.shape)?;
         let (x, y) =
@@ -58,30 +68,40 @@ impl Tracer<'_> {
         self.emit(Op::Compare(compare), &[&x, &y], Elem::Bool, shape)
     }
 
-    pub(crate) fn add(&mut self, x: &T, y: &T) -> Result<T> {
+    pub(crate) fn add(&mut self, x: &PlanTensor, y: &PlanTensor) -> Result<PlanTensor> {
         self.binary(Binary::Add, x, y)
     }
 
-    pub(crate) fn sub(&mut self, x: &T, y: &T) -> Result<T> {
+    pub(crate) fn sub(&mut self, x: &PlanTensor, y: &PlanTensor) -> Result<PlanTensor> {
         self.binary(Binary::Sub, x, y)
     }
 
-    pub(crate) fn mul(&mut self, x: &T, y: &T) -> Result<T> {
+    pub(crate) fn mul(&mut self, x: &PlanTensor, y: &PlanTensor) -> Result<PlanTensor> {
         self.binary(Binary::Mul, x, y)
     }
 
-    pub(crate) fn div(&mut self, x: &T, y: &T) -> Result<T> {
+    pub(crate) fn div(&mut self, x: &PlanTensor, y: &PlanTensor) -> Result<PlanTensor> {
         self.binary(Binary::Div, x, y)
     }
 
     /// An operation with a number on the right.
-    pub(crate) fn scalar(&mut self, binary: Binary, x: &T, value: f64) -> Result<T> {
+    pub(crate) fn scalar(
+        &mut self,
+        binary: Binary,
+        x: &PlanTensor,
+        value: f64,
+    ) -> Result<PlanTensor> {
         let number = self.number(x.elem, value)?;
         self.binary(binary, x, &number)
     }
 
     /// `x` where the condition is true, else `y`; all three broadcast.
-    pub(crate) fn choose(&mut self, condition: &T, x: &T, y: &T) -> Result<T> {
+    pub(crate) fn choose(
+        &mut self,
+        condition: &PlanTensor,
+        x: &PlanTensor,
+        y: &PlanTensor,
+    ) -> Result<PlanTensor> {
         same_type(x, y)?;
         if condition.elem != Elem::Bool {
             return Err(OnnxError::invalid(format!(
@@ -95,7 +115,7 @@ impl Tracer<'_> {
         self.emit(Op::Where, &[&condition, &x, &y], x.elem, shape)
     }
 
-    pub(crate) fn reshape(&mut self, x: &T, shape: &[usize]) -> Result<T> {
+    pub(crate) fn reshape(&mut self, x: &PlanTensor, shape: &[usize]) -> Result<PlanTensor> {
         if x.shape == shape {
             return Ok(x.clone());
         }
@@ -109,7 +129,12 @@ impl Tracer<'_> {
     }
 
     /// A reduction over axes, which are kept with length 1. Adjacent axes are reduced as one.
-    pub(crate) fn reduce(&mut self, reduce: Reduce, x: &T, axes: &[usize]) -> Result<T> {
+    pub(crate) fn reduce(
+        &mut self,
+        reduce: Reduce,
+        x: &PlanTensor,
+        axes: &[usize],
+    ) -> Result<PlanTensor> {
         let mut result = x.clone();
         for (first, count) in adjacent(axes) {
             let lengths = result.shape.get(first..first + count);
@@ -132,7 +157,7 @@ impl Tracer<'_> {
     }
 }
 
-pub(super) fn same_type(x: &T, y: &T) -> Result<()> {
+pub(super) fn same_type(x: &PlanTensor, y: &PlanTensor) -> Result<()> {
     if x.elem == y.elem {
         return Ok(());
     }
@@ -143,8 +168,8 @@ pub(super) fn same_type(x: &T, y: &T) -> Result<()> {
 fn scalar_of(
     t: &mut Tracer<'_>,
     binary: Binary,
-    x: &T,
-    y: &T,
+    x: &PlanTensor,
+    y: &PlanTensor,
     shape: &[usize],
 ) -> Result<Option<Op>> {
     let known =
@@ -157,11 +182,16 @@ fn scalar_of(
 }
 
 /// True for each element below zero.
-pub(crate) fn compare_zero(t: &mut Tracer<'_>, x: &T) -> Result<T> {
+pub(crate) fn compare_zero(t: &mut Tracer<'_>, x: &PlanTensor) -> Result<PlanTensor> {
     let zero = t.number(x.elem, 0.0)?;
     t.compare(Compare::Less, x, &zero)
 }
 
-pub(crate) fn clamp(t: &mut Tracer<'_>, x: &T, least: Option<f64>, most: Option<f64>) -> Result<T> {
+pub(crate) fn clamp(
+    t: &mut Tracer<'_>,
+    x: &PlanTensor,
+    least: Option<f64>,
+    most: Option<f64>,
+) -> Result<PlanTensor> {
     t.emit(Op::Clamp(least, most), &[x], x.elem, x.shape.clone())
 }

@@ -1,10 +1,10 @@
 //! Conversions between element types.
 
 use super::host::{Data, HostTensor};
-use super::op::Op;
+use super::step::Op;
 use super::tensor::held;
 use super::tiny_floats::{self, Round};
-use super::trace::{T, Tracer};
+use super::trace::{PlanTensor, Tracer};
 use crate::host::first;
 use burn::tensor::DType;
 use graph::elem::Elem;
@@ -100,7 +100,7 @@ fn parse(words: &[String], to: Elem) -> Result<HostTensor> {
 
 /// Converts a tensor to another type. Floats of 16 bits are rounded to values of the type; other
 /// types are only held in a type that contains them. Integers that do not fit keep their low bits.
-pub(crate) fn cast(t: &mut Tracer<'_>, x: &T, to: Elem) -> Result<T> {
+pub(crate) fn cast(t: &mut Tracer<'_>, x: &PlanTensor, to: Elem) -> Result<PlanTensor> {
     cast_as(t, x, to, true, Round::Nearest)
 }
 
@@ -108,11 +108,11 @@ pub(crate) fn cast(t: &mut Tracer<'_>, x: &T, to: Elem) -> Result<T> {
 /// the largest one, and `how` rounds numbers between two values.
 pub(crate) fn cast_as(
     t: &mut Tracer<'_>,
-    x: &T,
+    x: &PlanTensor,
     to: Elem,
     saturate: bool,
     how: Round,
-) -> Result<T> {
+) -> Result<PlanTensor> {
     if x.elem == to {
         return Ok(x.clone());
     }
@@ -140,7 +140,7 @@ pub(crate) fn cast_as(
 ///
 /// # Errors
 /// If the result is too large.
-pub(crate) fn cast_inside(t: &mut Tracer<'_>, x: &T, to: Elem) -> Result<T> {
+pub(crate) fn cast_inside(t: &mut Tracer<'_>, x: &PlanTensor, to: Elem) -> Result<PlanTensor> {
     let place = if x.is_constant() { t.host_place() } else { t.place().clone() };
     t.emit(Op::Cast(held(to, &place)), &[x], to, x.shape.clone())
 }

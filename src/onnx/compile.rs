@@ -1,7 +1,7 @@
 //! Compiles a graph to a plan: node by node, with the values of names.
 
-use super::ops::{self, Call};
-use super::trace::{T, Tracer, Value};
+use super::operators::{self, Call};
+use super::trace::{PlanTensor, Tracer, Value};
 use graph::error::{OnnxError, Result};
 use graph::operators::full_name;
 use graph::{Attribute, Graph, ModelFile, Node};
@@ -41,7 +41,7 @@ impl Compiler<'_> {
         &self,
         t: &mut Tracer<'_>,
         inputs: Vec<Value>,
-        constants: &HashMap<String, T>,
+        constants: &HashMap<String, PlanTensor>,
     ) -> Result<Vec<Value>> {
         let graph = &self.file.graph;
         let named = constants.iter().map(|(name, t)| (name.as_str(), Value::Tensor(t.clone())));
@@ -109,7 +109,7 @@ impl Compiler<'_> {
                 });
             }
             let call = Call { node, inputs, outer: attributes };
-            t.turn()?;
+            t.count_node_run()?;
             let before = t.enter(Some(label.clone()));
             let results = self.node(t, &call, scope).map_err(|error| error.at(&label));
             t.enter(before);
@@ -130,7 +130,7 @@ impl Compiler<'_> {
         if let Some(results) = super::control::run(self, t, call, scope) {
             return results;
         }
-        if let Some(operator) = ops::find(&node.domain, &node.op) {
+        if let Some(operator) = operators::find(&node.domain, &node.op) {
             // burn panics if one of its own checks fails.
             let run = catch_unwind(AssertUnwindSafe(|| operator(t, call)));
             return run.unwrap_or_else(|panic| {

@@ -1,7 +1,7 @@
 //! Data that the plans of one model share: constants, and the limits of a file.
 
 use super::tensor::DeviceTensor;
-use super::value::T;
+use super::value::PlanTensor;
 use graph::elem::Elem;
 use std::any::Any;
 use std::collections::HashMap;
@@ -16,14 +16,14 @@ pub struct PlanLimits {
     pub steps: usize,
     /// Nodes, rounds of bodies and results, including constant ones: this limit ends nested loops,
     /// and functions that call others twice.
-    pub turns: usize,
+    pub node_runs: usize,
     /// Elements that one step of the host may process.
     pub work: usize,
 }
 
 impl Default for PlanLimits {
     fn default() -> PlanLimits {
-        PlanLimits { bytes: 4 << 30, steps: 200_000, turns: 1_000_000, work: 1 << 34 }
+        PlanLimits { bytes: 4 << 30, steps: 200_000, node_runs: 1_000_000, work: 1 << 34 }
     }
 }
 
@@ -33,15 +33,15 @@ pub(crate) struct Constants {
     pub(super) limits: PlanLimits,
     pub(super) uploads: HashMap<u64, DeviceTensor>,
     /// Tensors of nodes and bodies, by their addresses in the file's graph, which outlives this.
-    pub(super) files: HashMap<usize, T>,
-    pub(super) numbers: HashMap<(Elem, u64), T>,
-    pub(super) folds: HashMap<(String, Vec<u64>), T>,
+    pub(super) files: HashMap<usize, PlanTensor>,
+    pub(super) numbers: HashMap<(Elem, u64), PlanTensor>,
+    pub(super) folds: HashMap<(String, Vec<u64>), PlanTensor>,
     /// Values from the attributes of nodes, by the addresses of these in the file's graph.
-    pub(super) kept: HashMap<usize, Kept>,
+    pub(super) attribute_values: HashMap<usize, AttributeValue>,
 }
 
 /// A value that an operator makes from its attributes.
-pub(super) type Kept = Arc<dyn Any + Send + Sync>;
+pub(super) type AttributeValue = Arc<dyn Any + Send + Sync>;
 
 impl Constants {
     pub(crate) fn new(limits: PlanLimits) -> Constants {

@@ -3,8 +3,8 @@
 use super::axes::{Cut, axis};
 use super::compile::{Compiler, ValueScope};
 use super::host::HostTensor;
-use super::ops::Call;
-use super::trace::{T, Tracer, Value};
+use super::operators::Call;
+use super::trace::{PlanTensor, Tracer, Value};
 use crate::{axes, literals};
 use graph::elem::Elem;
 use graph::error::{OnnxError, Result};
@@ -60,7 +60,7 @@ impl BodyRunner<'_> {
     }
 
     fn run(&self, t: &mut Tracer<'_>, graph: &Graph, inputs: Vec<Value>) -> Outputs {
-        t.turn()?;
+        t.count_node_run()?;
         self.compiler.graph(t, graph, inputs, self.scope, self.call.outer, true)
     }
 
@@ -82,7 +82,7 @@ impl BodyRunner<'_> {
         };
         let given = self.call.inputs.iter().skip(2).flatten();
         let mut carried: Vec<Value> = given.cloned().collect();
-        let mut scanned: Vec<Vec<T>> =
+        let mut scanned: Vec<Vec<PlanTensor>> =
             vec![Vec::new(); graph.outputs.len().saturating_sub(1 + carried.len())];
         let mut round = 0;
         while goes_on && round < most {
@@ -125,7 +125,7 @@ impl BodyRunner<'_> {
 
     /// The older form: all inputs have a batch axis in front and are scanned one by one.
     fn scan_batches(&self, t: &mut Tracer<'_>) -> Outputs {
-        let inputs: Vec<T> = self
+        let inputs: Vec<PlanTensor> = self
             .call
             .inputs
             .iter()
@@ -135,7 +135,7 @@ impl BodyRunner<'_> {
             .map(tensor)
             .collect::<Result<_, _>>()?;
         let batch = inputs.first().and_then(|input| input.shape.first()).copied().unwrap_or(0);
-        let mut all: Vec<Vec<T>> = Vec::new();
+        let mut all: Vec<Vec<PlanTensor>> = Vec::new();
         for at in 0..batch {
             let mut of_one = Vec::with_capacity(inputs.len());
             for input in &inputs {
@@ -154,7 +154,7 @@ impl BodyRunner<'_> {
         all.iter().map(|parts| Ok(Value::Tensor(stack(t, parts, 0, Elem::F32)?))).collect()
     }
 
-    fn scan_of(&self, t: &mut Tracer<'_>, inputs: &[T]) -> Outputs {
+    fn scan_of(&self, t: &mut Tracer<'_>, inputs: &[PlanTensor]) -> Outputs {
         let graph = self.graph("body")?;
         let count = self
             .call
@@ -172,7 +172,7 @@ impl BodyRunner<'_> {
         let length = lengths.copied().min().unwrap_or(0);
         let mut state: Vec<Value> = state.iter().cloned().map(Value::Tensor).collect();
         let outputs = graph.outputs.len().saturating_sub(states);
-        let mut collected: Vec<Vec<T>> = vec![Vec::new(); outputs];
+        let mut collected: Vec<Vec<PlanTensor>> = vec![Vec::new(); outputs];
         for round in 0..length {
             let mut given = state.clone();
             for ((input, axis), back) in scanned.iter().zip(&axes).zip(&back) {
@@ -203,10 +203,11 @@ impl BodyRunner<'_> {
         Ok(state)
     }
 
-    fn axes(&self, name: &str, scanned: &[T]) -> Result<Vec<usize>> {
+    fn axes(&self, name: &str, scanned: &[PlanTensor]) -> Result<Vec<usize>> {
         let given = self.call.ints(name)?.unwrap_or(&[]);
-        let one =
-            |(at, input): (usize, &T)| axis(given.get(at).copied().unwrap_or(0), input.rank());
+        let one = |(at, input): (usize, &PlanTensor)| {
+            axis(given.get(at).copied().unwrap_or(0), input.rank())
+        };
         scanned.iter().enumerate().map(one).collect()
     }
 
@@ -222,7 +223,7 @@ impl BodyRunner<'_> {
         let Some(Value::Sequence(first)) = inputs.first() else {
             return Err(OnnxError::invalid("input 0 is not a sequence"));
         };
-        let mut outputs: Vec<Vec<T>> = vec![Vec::new(); graph.outputs.len()];
+        let mut outputs: Vec<Vec<PlanTensor>> = vec![Vec::new(); graph.outputs.len()];
         for at in 0..first.len() {
             let one = |input: &Value| match input {
                 Value::Sequence(all) => all
@@ -236,24 +237,30 @@ impl BodyRunner<'_> {
                 all.push(tensor(value)?);
             }
         }
-        let sequence = |all: Vec<T>| Value::Sequence(all.into_iter().map(Value::Tensor).collect());
+        let sequence =
+            |all: Vec<PlanTensor>| Value::Sequence(all.into_iter().map(Value::Tensor).collect());
         Ok(outputs.into_iter().map(sequence).collect())
     }
 }
 
-fn tensor(value: Value) -> Result<T> {
+fn tensor(value: Value) -> Result<PlanTensor> {
     match value {
         Value::Tensor(t) => Ok(t),
         _ => Err(OnnxError::invalid("a value of the body is not a tensor")),
     }
 }
 
-fn truth(t: &mut Tracer<'_>, condition: &T) -> Result<bool> {
+fn truth(t: &mut Tracer<'_>, condition: &PlanTensor) -> Result<bool> {
     Ok(literals::ints(t, condition)?.first().is_some_and(|value| *value != 0))
 }
 
 /// Stacks tensors of one shape along a new axis.
-pub(crate) fn stack(t: &mut Tracer<'_>, all: &[T], axis: usize, elem: Elem) -> Result<T> {
+pub(crate) fn stack(
+    t: &mut Tracer<'_>,
+    all: &[PlanTensor],
+    axis: usize,
+    elem: Elem,
+) -> Result<PlanTensor> {
     if all.is_empty() {
         return t.constant(HostTensor::numbers(elem, vec![0], vec![]));
     }
@@ -264,7 +271,7 @@ pub(crate) fn stack(t: &mut Tracer<'_>, all: &[T], axis: usize, elem: Elem) -> R
 
 /// An empty stack of tensors: a first axis of length 0, then the lengths that the file states for
 /// each tensor, or 0 for lengths that it does not state (as in ONNX Runtime).
-pub(crate) fn nothing(t: &Tracer<'_>, port: Option<&Port>) -> Result<T> {
+pub(crate) fn nothing(t: &Tracer<'_>, port: Option<&Port>) -> Result<PlanTensor> {
     let elem = port.and_then(|port| port.elem).unwrap_or(Elem::F32);
     let dims = port.and_then(|port| port.dims.as_deref()).unwrap_or(&[]);
     let length = |dim: &Dim| match dim {

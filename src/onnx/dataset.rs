@@ -3,11 +3,11 @@
 
 use super::compile::Compiler;
 use super::constants::Constants;
-use super::held::RuntimeValue;
 use super::host::HostTensor;
 use super::plan::Env;
+use super::runtime_value::RuntimeValue;
 use super::tensor::{DeviceTensor, TensorPlace, from_raw};
-use super::trace::{T, Tracer, Value};
+use super::trace::{PlanTensor, Tracer, Value};
 use bytes::Bytes;
 use graph::error::{OnnxError, Result};
 use graph::proto::{OptionalProto, SequenceProto, TensorProto};
@@ -136,7 +136,7 @@ fn run(
 ) -> Result<Vec<HostValue>, DataSetError> {
     let mut tensors = HashMap::new();
     for (name, raw) in &file.graph.constants {
-        tensors.insert(name.clone(), T::of_file(raw)?);
+        tensors.insert(name.clone(), PlanTensor::of_file(raw)?);
     }
     let mut constants = Constants::default();
     let mut t = Tracer::new(place.clone(), &mut constants);
@@ -186,7 +186,7 @@ fn value(
     })
 }
 
-fn flatten(value: &Value, into: &mut Vec<T>) {
+fn flatten(value: &Value, into: &mut Vec<PlanTensor>) {
     match value {
         Value::Tensor(t) => into.push(t.clone()),
         Value::Sequence(all) => all.iter().for_each(|value| flatten(value, into)),

@@ -1,9 +1,9 @@
 //! Steps of a plan before they are bound to a device.
 
-use super::held::Form;
 use super::host::HostTensor;
-use super::op::Op;
-use super::trace::T;
+use super::runtime_value::Form;
+use super::step::Op;
+use super::trace::PlanTensor;
 use graph::error::NodeLabel;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) op: Op,
-    pub(crate) inputs: Vec<T>,
+    pub(crate) inputs: Vec<PlanTensor>,
     /// The variables of the results, and their types and shapes.
     pub(crate) outputs: Vec<(usize, Form)>,
     /// The node that the step belongs to.

@@ -3,12 +3,12 @@
 use super::compile::{Compiler, panic_text};
 use super::constants::{Constants, PlanLimits};
 use super::control::{nothing, stack};
-use super::held::{Form, RuntimeValue};
 use super::host::HostTensor;
 use super::plan::{Env, ExecutionPlan, Stop};
 use super::profile::{Profile, Times};
+use super::runtime_value::{Form, RuntimeValue};
 use super::tensor::{DeviceTensor, TensorPlace, from_raw};
-use super::trace::{T, Tracer, Value};
+use super::trace::{PlanTensor, Tracer, Value};
 use graph::elem::Elem;
 use graph::error::{OnnxError, Result};
 use graph::raw::{FileTensor, check_shape};
@@ -32,7 +32,7 @@ type Given<'r> = [Option<&'r FileTensor>];
 #[derive(Debug)]
 pub struct Engine {
     file: ModelFile,
-    tensors: HashMap<String, T>,
+    tensors: HashMap<String, PlanTensor>,
     constants: Constants,
     place: TensorPlace,
     /// Plans with their last use, by the types and shapes of the inputs.
@@ -54,7 +54,8 @@ impl Engine {
     pub fn limited(file: ModelFile, place: TensorPlace, limits: PlanLimits) -> Result<Engine> {
         let mut tensors = HashMap::new();
         for (name, raw) in &file.graph.constants {
-            let t = T::of_file(raw).map_err(|error| error.within(format!("tensor '{name}'")))?;
+            let t = PlanTensor::of_file(raw)
+                .map_err(|error| error.within(format!("tensor '{name}'")))?;
             tensors.insert(name.clone(), t);
         }
         let (constants, plans) = (Constants::new(limits), HashMap::new());
@@ -145,7 +146,11 @@ impl Engine {
         let mut constants = Constants::default();
         let mut t = Tracer::new(self.place.clone(), &mut constants);
         let mut input = |raw: &FileTensor| {
-            Ok::<T, OnnxError>(t.input(raw.elem, raw.shape.clone(), hold(raw, &self.place)?))
+            Ok::<PlanTensor, OnnxError>(t.input(
+                raw.elem,
+                raw.shape.clone(),
+                hold(raw, &self.place)?,
+            ))
         };
         let values = inputs.iter().map(|raw| Ok(Value::Tensor(input(raw)?)));
         let values = values.collect::<Result<Vec<_>>>()?;
@@ -165,7 +170,11 @@ impl Engine {
         }
         let mut t = Tracer::new(self.place.clone(), &mut self.constants);
         let mut input = |raw: &FileTensor| {
-            Ok::<T, OnnxError>(t.input(raw.elem, raw.shape.clone(), hold(raw, &self.place)?))
+            Ok::<PlanTensor, OnnxError>(t.input(
+                raw.elem,
+                raw.shape.clone(),
+                hold(raw, &self.place)?,
+            ))
         };
         let mut values = Vec::with_capacity(graph.inputs.len());
         let own = own.iter().copied().chain(std::iter::repeat(None));
@@ -210,7 +219,7 @@ fn key_of(inputs: &Given<'_>) -> Key {
 }
 
 /// The outputs as tensors.
-fn answers(t: &mut Tracer<'_>, ports: &[Port], values: Vec<Value>) -> Result<Vec<T>> {
+fn answers(t: &mut Tracer<'_>, ports: &[Port], values: Vec<Value>) -> Result<Vec<PlanTensor>> {
     let both = ports.iter().zip(values);
     let tensors = both.map(|(port, value)| {
         tensor(t, port, value).map_err(|error| error.within(format!("output '{}'", port.name)))
@@ -220,15 +229,15 @@ fn answers(t: &mut Tracer<'_>, ports: &[Port], values: Vec<Value>) -> Result<Vec
 
 /// A value as a tensor: that of an optional value; a sequence is stacked along a new first axis,
 /// like a list of equal arrays in `numpy.asarray`.
-fn tensor(t: &mut Tracer<'_>, port: &Port, value: Value) -> Result<T> {
+fn tensor(t: &mut Tracer<'_>, port: &Port, value: Value) -> Result<PlanTensor> {
     match value {
         Value::Tensor(tensor) => Ok(tensor),
         Value::Optional(Some(value)) => tensor(t, port, *value),
         Value::Optional(None) => Err(OnnxError::input("the optional value is missing")),
         Value::Sequence(values) => {
             let parts = values.into_iter().map(|value| tensor(t, port, value));
-            let parts = parts.collect::<Result<Vec<T>>>()?;
-            let alike = |(a, b): (&T, &T)| a.elem == b.elem && a.shape == b.shape;
+            let parts = parts.collect::<Result<Vec<PlanTensor>>>()?;
+            let alike = |(a, b): (&PlanTensor, &PlanTensor)| a.elem == b.elem && a.shape == b.shape;
             if !parts.iter().zip(parts.iter().skip(1)).all(alike) {
                 let what = "a sequence of tensors that differ in type or shape";
                 return Err(OnnxError::unsupported(format!(

@@ -185,7 +185,7 @@ fn nested_loops_are_stopped() {
     };
     let nested = (1..20).fold(turn(0, vec![]), |inner, at| turn(at, vec![rounds(inner)]));
     let nodes = vec![rounds(nested), node("Abs", &["x"], &["y"])];
-    let limits = PlanLimits { turns: 1000, ..PlanLimits::default() };
+    let limits = PlanLimits { node_runs: 1000, ..PlanLimits::default() };
     let mut engine = limited(nodes, vec![integers("many", &[50])], limits);
     let error = engine.run(&[floats(&[1], &[0.0])]).unwrap_err().to_string();
     assert!(error.contains("more than 1000 nodes"), "{error}");

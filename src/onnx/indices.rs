@@ -2,8 +2,8 @@
 //! burn does not check them and a wrong one would read memory of other requests.
 
 use super::host::HostTensor;
-use super::op::Op;
-use super::trace::{T, Tracer};
+use super::step::Op;
+use super::trace::{PlanTensor, Tracer};
 use crate::host::first;
 use crate::{build, cast, literals};
 use graph::elem::Elem;
@@ -28,7 +28,11 @@ fn checked(indices: &[i64], length: usize) -> Result<Vec<i64>> {
 /// # Errors
 /// If they are not integers, or constants out of range. Indices of requests are an error when the
 /// plan runs on the host, and are clamped to the range on a graphics card.
-pub(crate) fn places_of(t: &mut Tracer<'_>, indices: &T, length: usize) -> Result<T> {
+pub(crate) fn places_of(
+    t: &mut Tracer<'_>,
+    indices: &PlanTensor,
+    length: usize,
+) -> Result<PlanTensor> {
     if !indices.elem.is_int() {
         return Err(OnnxError::invalid(format!(
             "indices of type {} are not supported",
@@ -58,7 +62,12 @@ pub(crate) fn places_of(t: &mut Tracer<'_>, indices: &T, length: usize) -> Resul
 }
 
 /// Whole slices along an axis, by an index of one axis without negative numbers.
-pub(crate) fn select(t: &mut Tracer<'_>, x: &T, axis: usize, indices: &T) -> Result<T> {
+pub(crate) fn select(
+    t: &mut Tracer<'_>,
+    x: &PlanTensor,
+    axis: usize,
+    indices: &PlanTensor,
+) -> Result<PlanTensor> {
     let mut shape = x.shape.clone();
     let length = match shape.get_mut(axis) {
         Some(length) => std::mem::replace(length, indices.len()),
@@ -77,7 +86,12 @@ pub(crate) fn select(t: &mut Tracer<'_>, x: &T, axis: usize, indices: &T) -> Res
 }
 
 /// Elements along an axis, by an index of the same rank without negative numbers.
-pub(crate) fn gather(t: &mut Tracer<'_>, x: &T, axis: usize, indices: &T) -> Result<T> {
+pub(crate) fn gather(
+    t: &mut Tracer<'_>,
+    x: &PlanTensor,
+    axis: usize,
+    indices: &PlanTensor,
+) -> Result<PlanTensor> {
     let length = x.shape.get(axis).copied().unwrap_or(0);
     let indices = inside(t, indices, length)?;
     let shape = indices.shape.clone();
@@ -85,7 +99,7 @@ pub(crate) fn gather(t: &mut Tracer<'_>, x: &T, axis: usize, indices: &T) -> Res
 }
 
 /// Clamps indices to the range where burn does not check them.
-fn inside(t: &mut Tracer<'_>, indices: &T, length: usize) -> Result<T> {
+fn inside(t: &mut Tracer<'_>, indices: &PlanTensor, length: usize) -> Result<PlanTensor> {
     if indices.is_constant() || t.place().host {
         return Ok(indices.clone());
     }

@@ -21,10 +21,10 @@
 //! # Ok::<(), concertina_onnx::OnnxError>(())
 //! ```
 
+mod attribute_values;
 mod axes;
 mod build;
 mod cast;
-mod cells;
 mod compile;
 mod constants;
 mod control;
@@ -33,21 +33,21 @@ mod dataset;
 mod draft;
 mod engine;
 mod fuse;
-mod held;
 mod host;
 mod indices;
-mod kept;
 mod literals;
 mod matmul;
-mod op;
-mod ops;
+mod native_tensor;
+mod operators;
 mod plan;
 mod profile;
+mod runtime_value;
+mod step;
 mod tensor;
+mod text_moves;
 mod tiny_floats;
 mod trace;
 mod value;
-mod words;
 
 pub use constants::PlanLimits;
 pub use dataset::DataSetError;

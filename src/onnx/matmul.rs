@@ -2,14 +2,14 @@
 
 use super::axes::broadcast;
 use super::build::same_type;
-use super::op::Op;
-use super::trace::{T, Tracer};
+use super::step::Op;
+use super::trace::{PlanTensor, Tracer};
 use crate::{axes, cast};
 use graph::elem::Elem;
 use graph::error::{OnnxError, Result};
 
 /// Products of matrices in the last two axes, like numpy's `matmul`; the other axes broadcast.
-pub(crate) fn matmul(t: &mut Tracer<'_>, x: &T, y: &T) -> Result<T> {
+pub(crate) fn matmul(t: &mut Tracer<'_>, x: &PlanTensor, y: &PlanTensor) -> Result<PlanTensor> {
     let elem = x.elem;
     same_type(x, y)?;
     if matches!(elem, Elem::U32 | Elem::U64) {
@@ -45,11 +45,11 @@ pub(crate) fn matmul(t: &mut Tracer<'_>, x: &T, y: &T) -> Result<T> {
 
 fn matmul_of(
     t: &mut Tracer<'_>,
-    x: &T,
-    y: &T,
+    x: &PlanTensor,
+    y: &PlanTensor,
     (batch, rows, inner, columns): (&[usize], usize, usize, usize),
     shape: &[usize],
-) -> Result<T> {
+) -> Result<PlanTensor> {
     if x.len() == 0 || y.len() == 0 {
         return axes::full(t, x.elem, shape.to_vec(), 0.0);
     }

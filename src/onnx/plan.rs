@@ -1,9 +1,9 @@
 //! A plan: the steps that compute the answers to requests of one set of shapes.
 
-use super::cells::Cells;
-use super::held::{Form, RuntimeValue, form};
 use super::host::HostTensor;
-use super::op::{HostOp, HostRun, Op};
+use super::native_tensor::NativeTensor;
+use super::runtime_value::{Form, RuntimeValue, form};
+use super::step::{HostOp, HostRun, Op};
 use super::tensor::{DeviceTensor, TensorPlace, at_least_1d, to_data, to_raw};
 use graph::elem::Elem;
 use graph::error::{NodeLabel, OnnxError, Result};
@@ -177,7 +177,7 @@ impl Env {
             HostRun::Native(run) => {
                 let inputs = self.native_args(step)?;
                 let results = run(&inputs)?.into_iter();
-                let hold = |result: Cells| Ok((result.form(), result.hold(&self.place)?));
+                let hold = |result: NativeTensor| Ok((result.form(), result.hold(&self.place)?));
                 results.map(hold).collect::<Result<_>>()?
             }
         };
@@ -204,15 +204,15 @@ impl Env {
         step.args.iter().zip(&step.forms).map(arg).collect()
     }
 
-    fn native_args(&self, step: &PlanStep) -> Result<Vec<Cells>> {
+    fn native_args(&self, step: &PlanStep) -> Result<Vec<NativeTensor>> {
         let of = |tensor: &DeviceTensor, form: &Form| {
-            Ok(Cells::of_data(form.elem, form.shape.clone(), tensor.clone().read()?))
+            Ok(NativeTensor::of_data(form.elem, form.shape.clone(), tensor.clone().read()?))
         };
         let arg = |(arg, form): (&Arg, &Form)| match arg {
-            Arg::Host(host) => Cells::of_host(host.clone()),
+            Arg::Host(host) => NativeTensor::of_host(host.clone()),
             Arg::Constant(tensor) => of(tensor, form),
             Arg::Var(var) => match self.get(*var)? {
-                RuntimeValue::Text(host) => Cells::of_host(host.clone()),
+                RuntimeValue::Text(host) => NativeTensor::of_host(host.clone()),
                 RuntimeValue::Tensor(tensor) => of(tensor, form),
             },
         };

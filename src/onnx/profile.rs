@@ -1,8 +1,8 @@
 //! The costs of a plan: steps, transfers to and from the device, memory.
 
-use super::held::Form;
-use super::op::Op;
 use super::plan::{Arg, Env, ExecutionPlan, PlanItem, PlanOutput, PlanStep, Stop};
+use super::runtime_value::Form;
+use super::step::Op;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::clock;

@@ -4,16 +4,16 @@
 //! constants again; the others become steps of the plan. If an operator needs a value to continue
 //! (the length of a loop, the branch to take), the steps so far are run and the value is read.
 
-use super::cells::Cells;
 use super::constants::Constants;
 use super::draft::{Draft, DraftItem};
-use super::held::{Form, RuntimeValue};
 use super::host::HostTensor;
-use super::op::{HostOp, HostRun, Op};
+use super::native_tensor::NativeTensor;
 use super::plan::{Arg, Env, ExecutionPlan, PlanItem, PlanOutput, PlanStep};
+use super::runtime_value::{Form, RuntimeValue};
+use super::step::{HostOp, HostRun, Op};
 use super::tensor::{DeviceTensor, TensorPlace, at_least_1d, to_data};
 use super::value::{Constant, TensorSlot};
-use crate::words;
+use crate::text_moves;
 use burn::tensor::DType;
 use graph::elem::{Elem, Kind};
 use graph::error::{NodeLabel, OnnxError, Result};
@@ -21,7 +21,7 @@ use graph::raw::{FileTensor, check_shape};
 use std::cell::Cell;
 use std::sync::Arc;
 
-pub(crate) use super::value::{T, Value};
+pub(crate) use super::value::{PlanTensor, Value};
 
 /// Most elements of a value that is expected to be the same for later requests.
 const GUARD_MAX: usize = 16;
@@ -41,7 +41,7 @@ pub(crate) struct Tracer<'a> {
     lines: Vec<DraftItem>,
     vars: usize,
     /// Nodes, rounds and results so far: see [`super::PlanLimits`].
-    turns: Cell<usize>,
+    node_runs: Cell<usize>,
     /// The number of lines that have been run already.
     done: usize,
     node: Option<Arc<NodeLabel>>,
@@ -60,7 +60,7 @@ impl<'a> Tracer<'a> {
             env,
             lines: Vec::new(),
             vars: 0,
-            turns: Cell::new(0),
+            node_runs: Cell::new(0),
             done: 0,
             node: None,
             uncacheable: false,
@@ -77,10 +77,10 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If the limit is exceeded.
-    pub(crate) fn turn(&self) -> Result<()> {
-        let most = self.constants.limits.turns;
-        self.turns.set(self.turns.get() + 1);
-        if self.turns.get() > most {
+    pub(crate) fn count_node_run(&self) -> Result<()> {
+        let most = self.constants.limits.node_runs;
+        self.node_runs.set(self.node_runs.get() + 1);
+        if self.node_runs.get() > most {
             return Err(OnnxError::limit(format!(
                 "the graph has more than {most} nodes and results"
             )));
@@ -107,10 +107,15 @@ impl<'a> Tracer<'a> {
     }
 
     /// An input, with its value in this request.
-    pub(crate) fn input(&mut self, elem: Elem, shape: Vec<usize>, held: RuntimeValue) -> T {
+    pub(crate) fn input(
+        &mut self,
+        elem: Elem,
+        shape: Vec<usize>,
+        held: RuntimeValue,
+    ) -> PlanTensor {
         let var = self.var();
         self.env.set(var, held);
-        T { elem, shape, slot: TensorSlot::Var(var) }
+        PlanTensor { elem, shape, slot: TensorSlot::Var(var) }
     }
 
     fn var(&mut self) -> usize {
@@ -122,12 +127,12 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If its data do not fit its type.
-    pub(crate) fn of_file(&mut self, raw: &Arc<FileTensor>) -> Result<T> {
+    pub(crate) fn of_file(&mut self, raw: &Arc<FileTensor>) -> Result<PlanTensor> {
         let place = Arc::as_ptr(raw).addr();
         if let Some(known) = self.constants.files.get(&place) {
             return Ok(known.clone());
         }
-        let made = T::of_file(raw)?;
+        let made = PlanTensor::of_file(raw)?;
         self.constants.files.insert(place, made.clone());
         Ok(made)
     }
@@ -136,7 +141,7 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If it is too large.
-    pub(crate) fn constant(&self, host: HostTensor) -> Result<T> {
+    pub(crate) fn constant(&self, host: HostTensor) -> Result<PlanTensor> {
         self.fits(host.elem, &host.shape)?;
         let (elem, shape) = (host.elem, host.shape.clone());
         let held = if elem == Elem::Text {
@@ -147,14 +152,14 @@ impl<'a> Tracer<'a> {
                 &self.host.device,
             ))
         };
-        Ok(T::constant(elem, shape, held, false))
+        Ok(PlanTensor::constant(elem, shape, held, false))
     }
 
     /// A number as a scalar of a type: the same one for all plans.
     ///
     /// # Errors
     /// For text.
-    pub(crate) fn number(&mut self, elem: Elem, value: f64) -> Result<T> {
+    pub(crate) fn number(&mut self, elem: Elem, value: f64) -> Result<PlanTensor> {
         let key = (elem, value.to_bits());
         if let Some(known) = self.constants.numbers.get(&key) {
             return Ok(known.clone());
@@ -163,7 +168,7 @@ impl<'a> Tracer<'a> {
         let data = to_data(&host, &self.host)?;
         let held = RuntimeValue::Tensor(DeviceTensor::upload(data, &self.host.device));
         let shared = self.constants.numbers.len() < NUMBERS_MAX;
-        let made = T::constant(elem, vec![], held, shared);
+        let made = PlanTensor::constant(elem, vec![], held, shared);
         if shared {
             self.constants.numbers.insert(key, made.clone());
         }
@@ -179,15 +184,15 @@ impl<'a> Tracer<'a> {
     pub(crate) fn emit(
         &mut self,
         op: Op,
-        inputs: &[&T],
+        inputs: &[&PlanTensor],
         elem: Elem,
         shape: Vec<usize>,
-    ) -> Result<T> {
+    ) -> Result<PlanTensor> {
         if elem == Elem::Text && shape.contains(&0) {
             return self.constant(HostTensor::text(shape, vec![]));
         }
         if elem == Elem::Text {
-            let run = words::mover(op, shape.clone())?;
+            let run = text_moves::mover(op, shape.clone())?;
             let moved = self.native_op("words", inputs, &[(Elem::Text, shape)], run)?;
             return moved
                 .into_iter()
@@ -205,10 +210,16 @@ impl<'a> Tracer<'a> {
         let form = Form { elem, shape: shape.clone() };
         let outputs = self.push(op, inputs, vec![form])?;
         let var = outputs.first().copied().unwrap_or_default();
-        Ok(T { elem, shape, slot: TensorSlot::Var(var) })
+        Ok(PlanTensor { elem, shape, slot: TensorSlot::Var(var) })
     }
 
-    fn fold(&mut self, op: &Op, inputs: &[&T], elem: Elem, shape: Vec<usize>) -> Result<T> {
+    fn fold(
+        &mut self,
+        op: &Op,
+        inputs: &[&PlanTensor],
+        elem: Elem,
+        shape: Vec<usize>,
+    ) -> Result<PlanTensor> {
         let constants: Vec<Arc<Constant>> = inputs.iter().filter_map(|t| t.own()).collect();
         let shared = constants.iter().all(|constant| constant.shared);
         let key = (format!("{op:?} {elem} {shape:?}"), constants.iter().map(|c| c.id).collect());
@@ -228,14 +239,14 @@ impl<'a> Tracer<'a> {
                 "{op:?} returned the shape {found:?}, not {expected:?}"
             )));
         }
-        let folded = T::constant(elem, shape, RuntimeValue::Tensor(result), shared);
+        let folded = PlanTensor::constant(elem, shape, RuntimeValue::Tensor(result), shared);
         if shared {
             self.constants.folds.insert(key, folded.clone());
         }
         Ok(folded)
     }
 
-    fn push(&mut self, op: Op, inputs: &[&T], forms: Vec<Form>) -> Result<Vec<usize>> {
+    fn push(&mut self, op: Op, inputs: &[&PlanTensor], forms: Vec<Form>) -> Result<Vec<usize>> {
         let most = self.constants.limits.steps;
         if self.lines.len() >= most {
             return Err(OnnxError::limit(format!("the plan has more than {most} steps")));
@@ -251,9 +262,10 @@ impl<'a> Tracer<'a> {
     }
 
     /// A step on one tensor that is not recorded yet, and its result.
-    pub(crate) fn draft(&mut self, op: Op, input: &T, form: Form) -> (T, Draft) {
+    pub(crate) fn draft(&mut self, op: Op, input: &PlanTensor, form: Form) -> (PlanTensor, Draft) {
         let var = self.var();
-        let result = T { elem: form.elem, shape: form.shape.clone(), slot: TensorSlot::Var(var) };
+        let result =
+            PlanTensor { elem: form.elem, shape: form.shape.clone(), slot: TensorSlot::Var(var) };
         let (inputs, node) = (vec![input.clone()], self.node.clone());
         (result, Draft { op, inputs, outputs: vec![(var, form)], node })
     }
@@ -269,14 +281,14 @@ impl<'a> Tracer<'a> {
         Ok(PlanItem::Step(PlanStep {
             op: draft.op.clone(),
             args: args.collect::<Result<_, _>>()?,
-            forms: draft.inputs.iter().map(T::form).collect(),
+            forms: draft.inputs.iter().map(PlanTensor::form).collect(),
             outputs: draft.outputs.clone(),
             node: draft.node.clone(),
             last: Vec::new(),
         }))
     }
 
-    fn arg(&mut self, input: &T, on_host: bool) -> Result<Arg> {
+    fn arg(&mut self, input: &PlanTensor, on_host: bool) -> Result<Arg> {
         let constant = match &input.slot {
             TensorSlot::Var(var) => return Ok(Arg::Var(*var)),
             TensorSlot::Constant(constant) => constant.clone(),
@@ -288,7 +300,7 @@ impl<'a> Tracer<'a> {
     }
 
     /// The constant on the plan's device; uploaded once for all plans if it belongs to the model.
-    fn upload(&mut self, input: &T, constant: &Constant) -> Result<DeviceTensor> {
+    fn upload(&mut self, input: &PlanTensor, constant: &Constant) -> Result<DeviceTensor> {
         let RuntimeValue::Tensor(tensor) = &constant.held else {
             return Err(OnnxError::unsupported("text cannot be moved to a device"));
         };
@@ -314,7 +326,7 @@ impl<'a> Tracer<'a> {
         Ok(there)
     }
 
-    fn constant_host(&self, t: &T, constant: &Constant) -> Result<HostTensor> {
+    fn constant_host(&self, t: &PlanTensor, constant: &Constant) -> Result<HostTensor> {
         match &constant.held {
             RuntimeValue::Text(host) => Ok((**host).clone()),
             RuntimeValue::Tensor(tensor) => {
@@ -328,7 +340,7 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If a step fails.
-    pub(crate) fn look(&mut self, t: &T) -> Result<HostTensor> {
+    pub(crate) fn read_value(&mut self, t: &PlanTensor) -> Result<HostTensor> {
         let var = match &t.slot {
             TensorSlot::Constant(constant) => return self.constant_host(t, &constant.clone()),
             TensorSlot::Var(var) => *var,
@@ -368,10 +380,10 @@ impl<'a> Tracer<'a> {
     pub(crate) fn host_op(
         &mut self,
         name: &'static str,
-        inputs: &[&T],
+        inputs: &[&PlanTensor],
         outputs: &[(Elem, Vec<usize>)],
         run: impl Fn(&[HostTensor]) -> Result<Vec<HostTensor>> + Send + Sync + 'static,
-    ) -> Result<Vec<T>> {
+    ) -> Result<Vec<PlanTensor>> {
         for (elem, shape) in outputs {
             self.fits(*elem, shape)?;
         }
@@ -386,15 +398,19 @@ impl<'a> Tracer<'a> {
     pub(super) fn push_host(
         &mut self,
         op: Op,
-        inputs: &[&T],
+        inputs: &[&PlanTensor],
         outputs: &[(Elem, Vec<usize>)],
-    ) -> Result<Vec<T>> {
+    ) -> Result<Vec<PlanTensor>> {
         let forms = outputs.iter().map(|(elem, shape)| Form { elem: *elem, shape: shape.clone() });
         let forms: Vec<Form> = forms.collect();
         let vars = self.push(op, inputs, forms.clone())?;
         let made = vars.into_iter().zip(forms);
         Ok(made
-            .map(|(var, form)| T { elem: form.elem, shape: form.shape, slot: TensorSlot::Var(var) })
+            .map(|(var, form)| PlanTensor {
+                elem: form.elem,
+                shape: form.shape,
+                slot: TensorSlot::Var(var),
+            })
             .collect())
     }
 
@@ -405,15 +421,16 @@ impl<'a> Tracer<'a> {
     pub(crate) fn native_op(
         &mut self,
         name: &'static str,
-        inputs: &[&T],
+        inputs: &[&PlanTensor],
         outputs: &[(Elem, Vec<usize>)],
-        run: impl Fn(&[Cells]) -> Result<Vec<Cells>> + Send + Sync + 'static,
-    ) -> Result<Vec<T>> {
+        run: impl Fn(&[NativeTensor]) -> Result<Vec<NativeTensor>> + Send + Sync + 'static,
+    ) -> Result<Vec<PlanTensor>> {
         for (elem, shape) in outputs {
             self.fits(*elem, shape)?;
         }
         if inputs.iter().all(|input| input.is_constant()) {
-            let looked = inputs.iter().map(|x| Cells::of_host(Arc::new(self.look(x)?)));
+            let looked =
+                inputs.iter().map(|x| NativeTensor::of_host(Arc::new(self.read_value(x)?)));
             let looked = looked.collect::<Result<Vec<_>>>()?;
             let results = run(&looked)?.into_iter();
             return results.map(|cells| self.constant(cells.into_host()?)).collect();
@@ -427,9 +444,13 @@ impl<'a> Tracer<'a> {
     ///
     /// # Errors
     /// If it fails.
-    pub(crate) fn host_now(&mut self, inputs: &[&T], run: Run<'_>) -> Result<Vec<T>> {
+    pub(crate) fn host_now(
+        &mut self,
+        inputs: &[&PlanTensor],
+        run: Run<'_>,
+    ) -> Result<Vec<PlanTensor>> {
         let inputs: Vec<HostTensor> =
-            inputs.iter().map(|t| self.look(t)).collect::<Result<_, _>>()?;
+            inputs.iter().map(|t| self.read_value(t)).collect::<Result<_, _>>()?;
         let results = run(&inputs)?;
         results.into_iter().map(|host| self.constant(host)).collect()
     }
@@ -441,7 +462,7 @@ impl<'a> Tracer<'a> {
     /// If a step fails.
     pub(crate) fn finish(
         mut self,
-        outputs: &[T],
+        outputs: &[PlanTensor],
         fuses: bool,
     ) -> Result<(Vec<FileTensor>, Option<ExecutionPlan>)> {
         let ports = outputs.iter().map(|output| port(&self, output));
@@ -473,7 +494,7 @@ impl<'a> Tracer<'a> {
     /// # Errors
     /// If it is too large, or the limit of results is exceeded.
     pub(crate) fn fits(&self, elem: Elem, shape: &[usize]) -> Result<()> {
-        self.turn()?;
+        self.count_node_run()?;
         check_shape(shape)?;
         let most = self.constants.limits.bytes;
         let element = elem.bits().div_ceil(8).max(4);
@@ -486,7 +507,7 @@ impl<'a> Tracer<'a> {
     }
 }
 
-fn port(tracer: &Tracer<'_>, output: &T) -> Result<PlanOutput> {
+fn port(tracer: &Tracer<'_>, output: &PlanTensor) -> Result<PlanOutput> {
     Ok(match &output.slot {
         TensorSlot::Var(var) => PlanOutput::Var(*var, output.form()),
         TensorSlot::Constant(constant) => {

@@ -1,7 +1,7 @@
 //! The values of a graph's names while a plan is made.
 
-use super::held::{Form, RuntimeValue};
 use super::host::HostTensor;
+use super::runtime_value::{Form, RuntimeValue};
 use super::tensor::{DeviceTensor, TensorPlace, from_raw};
 use graph::elem::Elem;
 use graph::error::Result;
@@ -13,7 +13,7 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A tensor of a plan that is being made. Clones are cheap.
 #[derive(Clone, Debug)]
-pub(crate) struct T {
+pub(crate) struct PlanTensor {
     pub(crate) elem: Elem,
     pub(crate) shape: Vec<usize>,
     pub(super) slot: TensorSlot,
@@ -37,12 +37,12 @@ pub(crate) struct Constant {
 /// The value of a name of the graph.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
-    Tensor(T),
+    Tensor(PlanTensor),
     Sequence(Vec<Value>),
     Optional(Option<Box<Value>>),
 }
 
-impl T {
+impl PlanTensor {
     pub(crate) fn rank(&self) -> usize {
         self.shape.len()
     }
@@ -55,16 +55,25 @@ impl T {
         matches!(self.slot, TensorSlot::Constant(_))
     }
 
-    pub(super) fn constant(elem: Elem, shape: Vec<usize>, held: RuntimeValue, shared: bool) -> T {
+    pub(super) fn constant(
+        elem: Elem,
+        shape: Vec<usize>,
+        held: RuntimeValue,
+        shared: bool,
+    ) -> PlanTensor {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        T { elem, shape, slot: TensorSlot::Constant(Arc::new(Constant { id, held, shared })) }
+        PlanTensor {
+            elem,
+            shape,
+            slot: TensorSlot::Constant(Arc::new(Constant { id, held, shared })),
+        }
     }
 
     /// A tensor of the file.
     ///
     /// # Errors
     /// If its data do not fit its type.
-    pub(crate) fn of_file(raw: &FileTensor) -> Result<T> {
+    pub(crate) fn of_file(raw: &FileTensor) -> Result<PlanTensor> {
         let held = if raw.elem == Elem::Text {
             RuntimeValue::Text(Arc::new(HostTensor::from_raw(raw)))
         } else {
@@ -73,7 +82,7 @@ impl T {
                 &TensorPlace::host().device,
             ))
         };
-        Ok(T::constant(raw.elem, raw.shape.clone(), held, true))
+        Ok(PlanTensor::constant(raw.elem, raw.shape.clone(), held, true))
     }
 
     pub(crate) fn form(&self) -> Form {
@@ -81,7 +90,7 @@ impl T {
     }
 
     /// Returns true if both are the same tensor.
-    pub(crate) fn is(&self, other: &T) -> bool {
+    pub(crate) fn is(&self, other: &PlanTensor) -> bool {
         match (&self.slot, &other.slot) {
             (TensorSlot::Var(one), TensorSlot::Var(two)) => one == two,
             (TensorSlot::Constant(one), TensorSlot::Constant(two)) => {

@@ -3,8 +3,8 @@
 use crate::LiveConfig;
 use crate::calls::admissions::Admission;
 use crate::calls::rejections::LoadError;
+use model::file_copies::ModelCopy;
 use model::info::ModelInfo;
-use model::kept::KeptModel;
 use model::repository::BadModel;
 use schedule::{Policy, Role};
 use std::sync::Arc;
@@ -130,7 +130,7 @@ pub(crate) enum ModelCommand {
     RecordErrors {
         name: String,
         broken: Vec<BadModel>,
-        kept: Vec<KeptModel>,
+        kept: Vec<ModelCopy>,
         done: oneshot::Sender<()>,
     },
 }

@@ -2,8 +2,8 @@
 //! in the repository cannot be.
 
 use crate::models::library::Library;
+use model::file_copies::ModelCopy;
 use model::info::ModelInfo;
-use model::kept::KeptModel;
 use model::repository::ScanResult;
 use schedule::{AdapterId, Incarnation};
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ pub(crate) struct LookupResult {
     pub(crate) adapter: AdapterId,
     pub(crate) incarnation: Incarnation,
     pub(crate) failed: FailedLoad,
-    pub(crate) kept: Vec<KeptModel>,
+    pub(crate) kept: Vec<ModelCopy>,
 }
 
 /// A request to copy the files of a loaded model.
@@ -148,7 +148,7 @@ impl Library {
     }
 
     /// The copies of a model that can be served.
-    pub(crate) fn kept_of(&self, name: &str) -> Vec<KeptModel> {
+    pub(crate) fn kept_of(&self, name: &str) -> Vec<ModelCopy> {
         self.kept.as_ref().map(|kept| kept.find(name, &self.kinds)).unwrap_or_default()
     }
 }

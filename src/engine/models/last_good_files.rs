@@ -4,8 +4,8 @@ use crate::core::Core;
 use crate::learned_profiles;
 use crate::models::file_keeper::{FailedLoad, LookupResult};
 use crate::models::serving;
+use model::file_copies::ModelCopy;
 use model::info::ModelInfo;
-use model::kept::KeptModel;
 use model::repository::BadModel;
 use schedule::{AdapterId, Again, Event, Incarnation, ModelId};
 use std::sync::Arc;
@@ -102,7 +102,7 @@ pub(crate) fn use_lookup(core: &mut Core, lookups: LookupResult) -> Option<Event
 
 /// Serves the copies of a model in place of a version that cannot be loaded, if no other
 /// version is served.
-fn serve_kept(core: &mut Core, info: &Arc<ModelInfo>, kept: Vec<KeptModel>, error: String) {
+fn serve_kept(core: &mut Core, info: &Arc<ModelInfo>, kept: Vec<ModelCopy>, error: String) {
     let others = core.catalogue.served().filter(|other| other.name == info.name).count() > 1;
     if others || kept.is_empty() {
         return;
@@ -125,9 +125,9 @@ fn record_newer_error(core: &mut Core, info: &ModelInfo, error: String) {
 
 /// Makes the copies of served models their source, since the files in the repository were
 /// replaced by wrong ones.
-pub(crate) fn read_from_kept(core: &mut Core, name: &str, kept: Vec<KeptModel>) {
+pub(crate) fn read_from_kept(core: &mut Core, name: &str, kept: Vec<ModelCopy>) {
     let own = core.keeper.store.repository.source().clone();
-    for KeptModel { stamp, info: kept } in kept {
+    for ModelCopy { stamp, info: kept } in kept {
         let is_it = |info: &ModelInfo| {
             let same = info.name == name && info.version == kept.version;
             same && info.source == own && info.graph.stamp == stamp

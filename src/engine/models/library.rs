@@ -1,6 +1,6 @@
 //! The repository from which models are loaded.
 
-use model::kept::RepositoryCopies;
+use model::file_copies::RepositoryCopies;
 use model::repository::Repository;
 use std::sync::Arc;
 

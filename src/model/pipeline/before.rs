@@ -4,7 +4,7 @@ use super::frame::{Frame, SentFacts};
 use super::image::ImageSpec;
 use super::picture::Picture;
 use super::row::{BadRow, Budget, charge, port};
-use super::rows;
+use super::row_tensors;
 use super::wave::Wave;
 use super::window::ByteWindow;
 use crate::files::Detail;
@@ -127,7 +127,7 @@ impl Preprocess {
         picture: Option<&Picture>,
         budget: &mut Budget<'_>,
     ) -> Result<(Tensor, Option<SentFacts>), BadRow> {
-        let file = || rows::file(sent, self.source.name());
+        let file = || row_tensors::file(sent, self.source.name());
         let image =
             |(tensor, frame): (Tensor, Option<Frame>)| (tensor, frame.map(SentFacts::Image));
         match (&self.source, picture) {

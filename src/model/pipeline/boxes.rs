@@ -3,7 +3,7 @@
 use super::classes::{Activation, label};
 use super::frame::Frame;
 use super::row::BadRow;
-use super::rows;
+use super::row_tensors;
 use crate::files::Detail;
 use serde::{Deserialize, Serialize};
 use types::tensor::{Datatype, Tensor, Tensors};
@@ -88,7 +88,7 @@ struct Lines {
 
 impl Lines {
     fn read(outputs: &Tensors, name: &str, transposed: bool) -> Result<Lines, BadRow> {
-        let (shape, values) = rows::read(outputs, name)?;
+        let (shape, values) = row_tensors::read(outputs, name)?;
         match (shape, transposed) {
             ([lines, columns], false) | ([columns, lines], true) => {
                 Ok(Lines { values, lines: *lines, columns: *columns, transposed })
@@ -146,9 +146,9 @@ impl Boxes {
         let scores = found.iter().map(|found| found.score);
         let corners = found.iter().flat_map(|found| self.sent(found.corners, frame));
         Ok(vec![
-            rows::words("label", &names)?,
-            rows::floats("score", Datatype::Fp32, &[found.len()], scores)?,
-            rows::floats("box", Datatype::Fp32, &[found.len(), 4], corners)?,
+            row_tensors::words("label", &names)?,
+            row_tensors::floats("score", Datatype::Fp32, &[found.len()], scores)?,
+            row_tensors::floats("box", Datatype::Fp32, &[found.len(), 4], corners)?,
         ])
     }
 

@@ -1,7 +1,7 @@
 //! The most likely classes, with their names.
 
 use super::row::BadRow;
-use super::rows;
+use super::row_tensors;
 use crate::files::Detail;
 use serde::{Deserialize, Serialize};
 use types::tensor::{Datatype, Tensor, Tensors};
@@ -79,7 +79,7 @@ impl Classes {
         labels: &[String],
         is_empty: bool,
     ) -> Result<Vec<Tensor>, BadRow> {
-        let (_, mut scores) = rows::read(outputs, name)?;
+        let (_, mut scores) = row_tensors::read(outputs, name)?;
         self.activation.apply(&mut scores);
         let mut best: Vec<(usize, f32)> = scores.into_iter().enumerate().collect();
         let least = self.threshold.unwrap_or(f32::NEG_INFINITY);
@@ -95,8 +95,8 @@ impl Classes {
         }
         let scores = best.iter().map(|(_, score)| *score);
         Ok(vec![
-            rows::words("label", &names)?,
-            rows::floats("score", Datatype::Fp32, &[best.len()], scores)?,
+            row_tensors::words("label", &names)?,
+            row_tensors::floats("score", Datatype::Fp32, &[best.len()], scores)?,
         ])
     }
 }

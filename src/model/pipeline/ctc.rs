@@ -2,7 +2,7 @@
 
 use super::classes::Activation;
 use super::row::BadRow;
-use super::rows;
+use super::row_tensors;
 use crate::files::{Detail, Files};
 use serde::{Deserialize, Serialize};
 use types::tensor::{Datatype, Tensor, Tensors};
@@ -67,7 +67,7 @@ impl Ctc {
     /// - the graph's output: `[1, places, classes]`
     /// - text and score: `[1, 1]`
     pub(super) fn read(&self, outputs: &Tensors, name: &str) -> Result<Vec<Tensor>, BadRow> {
-        let (shape, mut scores) = rows::read(outputs, name)?;
+        let (shape, mut scores) = row_tensors::read(outputs, name)?;
         let classes = self.characters.len();
         if shape.len() != 2 || shape.last() != Some(&classes) {
             return Err(BadRow::Output(format!(
@@ -89,8 +89,8 @@ impl Ctc {
         }
         let score = if count > 0.0 { sum / count } else { 0.0 };
         Ok(vec![
-            rows::words("text", &[text])?,
-            rows::floats("score", Datatype::Fp32, &[1], std::iter::once(score))?,
+            row_tensors::words("text", &[text])?,
+            row_tensors::floats("score", Datatype::Fp32, &[1], std::iter::once(score))?,
         ])
     }
 }

@@ -3,7 +3,7 @@
 
 use super::picture::Picture;
 use super::row::{BadRow, Budget, charge};
-use super::rows;
+use super::row_tensors;
 use crate::files::Detail;
 use crate::signature::{Signature, TensorSpec};
 use ::image::{RgbImage, imageops};
@@ -153,7 +153,7 @@ impl Picture {
     ) -> Result<Vec<Picture>, BadRow> {
         let bad = |detail: &str| BadRow::Output(format!("'{}' {detail}", polygons.name));
         let all = Tensors(vec![polygons.clone()]);
-        let (shape, values) = rows::read(&all, &polygons.name)?;
+        let (shape, values) = row_tensors::read(&all, &polygons.name)?;
         let [pieces, 4, 2] = shape else { return Err(bad("is not [pieces, 4, 2]")) };
         if *pieces > CROPS_MAX {
             return Err(bad("has too many pieces"));

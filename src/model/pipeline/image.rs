@@ -3,7 +3,7 @@
 use super::frame::Frame;
 use super::picture::{EDGE_MAX, PIXELS_MAX, Picture, check_size};
 use super::row::{BadRow, Budget, charge};
-use super::rows;
+use super::row_tensors;
 use crate::files::Detail;
 use crate::signature::TensorSpec;
 use ::image::imageops::{self, FilterType};
@@ -177,7 +177,7 @@ impl ImageSpec {
         let (image, frame) = self.resize(&picture.0, budget)?;
         let (width, height) = (image.width() as usize, image.height() as usize);
         let channels = self.channels.count();
-        charge(budget, rows::bytes(spec.datatype(), &[channels, height, width]))?;
+        charge(budget, row_tensors::bytes(spec.datatype(), &[channels, height, width]))?;
         let value = |channel: usize, pixel: &Rgb<u8>| {
             let of = |values: &[f32], none: f32| {
                 values.get(channel).or(values.first()).copied().unwrap_or(none)
@@ -191,12 +191,12 @@ impl ImageSpec {
                 let planes = (0..channels)
                     .flat_map(|channel| image.pixels().map(move |pixel| (channel, pixel)));
                 let values = planes.map(|(channel, pixel)| value(channel, pixel));
-                rows::floats(name, datatype, &[channels, height, width], values)
+                row_tensors::floats(name, datatype, &[channels, height, width], values)
             }
             ChannelOrder::Hwc => {
                 let all = image.pixels().flat_map(|pixel| (0..channels).map(move |c| (c, pixel)));
                 let values = all.map(|(channel, pixel)| value(channel, pixel));
-                rows::floats(name, datatype, &[height, width, channels], values)
+                row_tensors::floats(name, datatype, &[height, width, channels], values)
             }
         };
         Ok((tensor?, Some(frame)))

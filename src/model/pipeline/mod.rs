@@ -14,7 +14,7 @@ mod image;
 mod picture;
 mod regions;
 mod row;
-mod rows;
+mod row_tensors;
 mod spec;
 #[cfg(test)]
 mod tests;

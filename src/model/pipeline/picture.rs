@@ -4,7 +4,7 @@
 //! decoded, so that a short file cannot make the server allocate a large image or compute for long.
 
 use super::row::{BadRow, Budget, charge};
-use super::rows;
+use super::row_tensors;
 use ::image::metadata::Orientation;
 use ::image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use ::image::{Rgb, RgbImage};
@@ -64,7 +64,7 @@ impl Picture {
     /// Those of [`Picture::decode`], or if the tensor does not hold a file.
     pub fn of_file(tensor: &Tensor, budget: &mut Budget<'_>) -> Result<Picture, BadRow> {
         let all = Tensors(vec![tensor.clone()]);
-        Picture::decode(&rows::file(&all, &tensor.name)?, budget)
+        Picture::decode(&row_tensors::file(&all, &tensor.name)?, budget)
     }
 
     /// Memory of the pixels.

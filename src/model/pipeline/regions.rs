@@ -3,7 +3,7 @@
 
 use super::frame::Frame;
 use super::row::BadRow;
-use super::rows;
+use super::row_tensors;
 use crate::files::Detail;
 use ::image::{GrayImage, Luma};
 use imageproc::contours::{BorderType, find_contours};
@@ -94,7 +94,7 @@ impl Regions {
         name: &str,
         frame: Frame,
     ) -> Result<Vec<Tensor>, BadRow> {
-        let (shape, values) = rows::read(outputs, name)?;
+        let (shape, values) = row_tensors::read(outputs, name)?;
         let (height, width) = match shape {
             [1, height, width] | [height, width] => (*height, *width),
             _ => {
@@ -112,8 +112,8 @@ impl Regions {
         let shape = [found.len(), 4, 2];
         let scores = found.iter().map(|(_, score)| *score);
         Ok(vec![
-            rows::floats("polygon", Datatype::Fp32, &shape, corners)?,
-            rows::floats("score", Datatype::Fp32, &[found.len()], scores)?,
+            row_tensors::floats("polygon", Datatype::Fp32, &shape, corners)?,
+            row_tensors::floats("score", Datatype::Fp32, &[found.len()], scores)?,
         ])
     }
 

@@ -1,7 +1,7 @@
 //! From a recording to samples: WAV files, or raw PCM.
 
 use super::row::{BadRow, Budget, charge};
-use super::rows;
+use super::row_tensors;
 use crate::files::Detail;
 use crate::signature::TensorSpec;
 use serde::{Deserialize, Serialize};
@@ -65,21 +65,21 @@ impl Wave {
         }
         let Some(frame) = self.frame else {
             let shape = [samples.len()];
-            charge(budget, rows::bytes(spec.datatype(), &shape))?;
-            return rows::floats(&spec.name, spec.datatype(), &shape, samples.into_iter());
+            charge(budget, row_tensors::bytes(spec.datatype(), &shape))?;
+            return row_tensors::floats(&spec.name, spec.datatype(), &shape, samples.into_iter());
         };
         let frames = samples.len().div_ceil(frame);
         let size = frame + self.context;
         let all = frames.checked_mul(size).filter(|all| *all <= SAMPLES_MAX);
         all.ok_or_else(|| BadRow::Input("the recording is too long".to_owned()))?;
-        charge(budget, rows::bytes(spec.datatype(), &[frames, size]))?;
+        charge(budget, row_tensors::bytes(spec.datatype(), &[frames, size]))?;
         let at = |frame_at: usize, place: usize| {
             let sample = (frame_at * frame + place).checked_sub(self.context);
             sample.and_then(|sample| samples.get(sample)).copied().unwrap_or(0.0)
         };
         let values = (0..frames).flat_map(|f| (0..size).map(move |place| (f, place)));
         let values = values.map(|(f, place)| at(f, place));
-        rows::floats(&spec.name, spec.datatype(), &[frames, size], values)
+        row_tensors::floats(&spec.name, spec.datatype(), &[frames, size], values)
     }
 
     /// Raw PCM is assumed to be 16-bit little-endian mono at the model's rate.
@@ -92,7 +92,7 @@ impl Wave {
             let message = "the recording is neither a WAV file nor 16-bit PCM";
             return Err(BadRow::Input(message.to_owned()));
         }
-        charge(budget, rows::bytes(Datatype::Fp32, &[samples.len()]))?;
+        charge(budget, row_tensors::bytes(Datatype::Fp32, &[samples.len()]))?;
         Ok(samples.iter().map(|bytes| f32::from(i16::from_le_bytes(*bytes)) / 32768.0).collect())
     }
 
@@ -112,7 +112,7 @@ impl Wave {
             return Err(BadRow::Input("the recording is too long".to_owned()));
         }
         let channels = usize::from(spec.channels.max(1));
-        charge(budget, rows::bytes(Datatype::Fp32, &[count + count / channels]))?;
+        charge(budget, row_tensors::bytes(Datatype::Fp32, &[count + count / channels]))?;
         let samples = samples_of(reader, count)?;
         #[allow(clippy::cast_precision_loss, reason = "few channels")]
         let mono = |all: &[f32]| all.iter().sum::<f32>() / channels as f32;

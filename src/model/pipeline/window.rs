@@ -1,7 +1,7 @@
 //! From the bytes of a file to a window of numbers: its beginning and its end.
 
 use super::row::{BadRow, Budget, charge};
-use super::rows;
+use super::row_tensors;
 use crate::files::Detail;
 use crate::signature::TensorSpec;
 use serde::{Deserialize, Serialize};
@@ -71,8 +71,8 @@ impl ByteWindow {
             .chain(padding(tail.len(), self.tail))
             .chain(tail.iter().map(|byte| i16::from(*byte)));
         let shape = [self.head + self.tail];
-        charge(budget, rows::bytes(spec.datatype(), &shape))?;
-        rows::floats(&spec.name, spec.datatype(), &shape, values.map(f32::from))
+        charge(budget, row_tensors::bytes(spec.datatype(), &shape))?;
+        row_tensors::floats(&spec.name, spec.datatype(), &shape, values.map(f32::from))
     }
 }
 

@@ -7,8 +7,8 @@
 
 use super::sent::read_piece;
 use super::{ListedFile, PIECE_BYTES, PieceHash, PieceId, hash};
+use crate::file_copies::{changed, folders, make_private, remove, size_of};
 use crate::files::ModelSource;
-use crate::kept::{changed, folders, make_private, remove, size_of};
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
 use std::fs::{self, File};

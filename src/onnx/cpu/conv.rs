@@ -2,7 +2,7 @@
 //! the weights with the columns of elements under the window.
 
 use super::{in_rows, ordered, put};
-use crate::op::SlidingWindow;
+use crate::step::SlidingWindow;
 use crate::tensor::DeviceTensor;
 use burn::backend::Dispatch;
 use burn::backend::ops::FloatTensorOps;
@@ -30,7 +30,7 @@ struct Sizes {
 }
 
 /// Two values; a convolution of one axis is that of an image with one row.
-fn two<T: Copy>(values: &[T], one: T) -> Option<[T; 2]> {
+fn two<PlanTensor: Copy>(values: &[PlanTensor], one: PlanTensor) -> Option<[PlanTensor; 2]> {
     match values {
         [x] => Some([one, *x]),
         [y, x] => Some([*y, *x]),

@@ -2,7 +2,7 @@
 //! first-level cache.
 
 use super::{elementwise, in_rows, ordered, put, wrap};
-use crate::op::{Binary, Instruction, Op, Operand, Program};
+use crate::step::{Binary, Instruction, Op, Operand, Program};
 use crate::tensor::DeviceTensor;
 use burn::backend::flex::FlexTensor;
 

@@ -1,7 +1,7 @@
 //! Vectorised approximations, within a few units in the last place, of functions that libraries
 //! compute one element at a time.
 
-use crate::op::Unary;
+use crate::step::Unary;
 use pulp::Arch;
 
 /// The approximation of a function of floats.

@@ -10,7 +10,7 @@ mod packed;
 mod pool;
 mod softmax;
 
-use super::op::Op;
+use super::step::Op;
 use super::tensor::{DeviceTensor, TensorPlace, on_host};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind};

@@ -1,7 +1,7 @@
 //! Products with weights of a few bits: a column is unpacked when it is multiplied.
 
 use super::{ordered, put};
-use crate::op::{Op, Packed};
+use crate::step::{Op, Packed};
 use crate::tensor::{DeviceTensor, on_host};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensorKind};

@@ -1,7 +1,7 @@
 //! Maximum pooling over windows of two axes, without padding.
 
 use super::{in_rows, ordered, put};
-use crate::op::SlidingWindow;
+use crate::step::SlidingWindow;
 use crate::tensor::DeviceTensor;
 use pulp::Arch;
 

@@ -3,9 +3,9 @@
 
 use super::steps::Steps;
 use crate::draft::Draft;
-use crate::held::Form;
-use crate::op::{Binary, Op, Unary, is_direct};
-use crate::trace::{T, Tracer};
+use crate::runtime_value::Form;
+use crate::step::{Binary, Op, Unary, is_direct};
+use crate::trace::{PlanTensor, Tracer};
 use graph::error::Result;
 
 pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
@@ -37,11 +37,11 @@ struct AttentionMatch {
     parts: Vec<usize>,
     product: usize,
     last: usize,
-    query: T,
+    query: PlanTensor,
     /// The keys, with the last two axes exchanged.
-    turned: T,
-    value: T,
-    mask: Option<T>,
+    turned: PlanTensor,
+    value: PlanTensor,
+    mask: Option<PlanTensor>,
     /// `None` for 1 / sqrt(length of a query).
     scale: Option<f64>,
 }
@@ -90,7 +90,7 @@ fn behind<'s>(
     steps: &'s Steps,
     softmax: &'s Draft,
     parts: &mut Vec<usize>,
-) -> Option<(usize, &'s Draft, T)> {
+) -> Option<(usize, &'s Draft, PlanTensor)> {
     let mut shares = softmax.result()?.0;
     let users = steps.users(shares)?;
     if users.len() == 2 {
@@ -114,7 +114,7 @@ fn behind<'s>(
     }
 }
 
-fn is_scaled_product(steps: &Steps, t: &T) -> bool {
+fn is_scaled_product(steps: &Steps, t: &PlanTensor) -> bool {
     let Some((_, mut maker)) = steps.own_maker(t) else { return false };
     if number(maker).is_some() {
         let Some((_, before)) = maker.inputs.first().and_then(|x| steps.own_maker(x)) else {

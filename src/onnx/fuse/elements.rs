@@ -2,8 +2,8 @@
 
 use super::steps::Steps;
 use crate::draft::Draft;
-use crate::op::{INPUTS_MAX, INSTRUCTIONS_MAX, Instruction, Op, Operand, Program};
-use crate::trace::{T, Tracer};
+use crate::step::{INPUTS_MAX, INSTRUCTIONS_MAX, Instruction, Op, Operand, Program};
+use crate::trace::{PlanTensor, Tracer};
 use graph::error::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -54,8 +54,8 @@ fn members(steps: &Steps, last: usize) -> BTreeSet<usize> {
 }
 
 /// The inputs of the members that come from other steps, each once.
-fn outside(steps: &Steps, members: &BTreeSet<usize>) -> Vec<T> {
-    let mut found: Vec<T> = Vec::new();
+fn outside(steps: &Steps, members: &BTreeSet<usize>) -> Vec<PlanTensor> {
+    let mut found: Vec<PlanTensor> = Vec::new();
     let drafts = members.iter().filter_map(|at| steps.get(*at));
     for input in drafts.flat_map(|draft| &draft.inputs) {
         let inside = steps.maker(input).is_some_and(|(at, _)| members.contains(&at));
@@ -72,7 +72,7 @@ fn program(steps: &Steps, members: &BTreeSet<usize>) -> Option<Draft> {
     let mut instructions = Vec::new();
     for at in members {
         let draft = steps.get(*at)?;
-        let operand = |input: &T| match input.var().and_then(|var| results.get(&var)) {
+        let operand = |input: &PlanTensor| match input.var().and_then(|var| results.get(&var)) {
             Some(result) => Some(Operand::Result(*result)),
             None => inputs.iter().position(|known| known.is(input)).map(Operand::Input),
         };

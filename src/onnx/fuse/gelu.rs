@@ -2,8 +2,8 @@
 
 use super::steps::Steps;
 use crate::draft::Draft;
-use crate::op::{Binary, Op, Unary};
-use crate::trace::{T, Tracer};
+use crate::step::{Binary, Op, Unary};
+use crate::trace::{PlanTensor, Tracer};
 use graph::error::Result;
 
 pub(super) fn run(_: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
@@ -18,7 +18,7 @@ pub(super) fn run(_: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
 }
 
 /// The steps of one around an error function, the last of them, and its input.
-fn find(steps: &Steps, at: usize) -> Option<(Vec<usize>, usize, T)> {
+fn find(steps: &Steps, at: usize) -> Option<(Vec<usize>, usize, PlanTensor)> {
     let erf = steps.get(at).filter(|draft| draft.is_float())?;
     if !matches!(erf.op, Op::Unary(Unary::Erf)) {
         return None;

@@ -2,8 +2,8 @@
 
 use super::steps::Steps;
 use crate::draft::Draft;
-use crate::op::{Binary, Op, Reduce, Unary};
-use crate::trace::{T, Tracer};
+use crate::step::{Binary, Op, Reduce, Unary};
+use crate::trace::{PlanTensor, Tracer};
 use graph::error::Result;
 
 pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
@@ -25,10 +25,10 @@ struct LayerNormMatch {
     /// All steps except the last.
     parts: Vec<usize>,
     last: usize,
-    x: T,
+    x: PlanTensor,
     epsilon: f64,
-    scale: T,
-    bias: Option<T>,
+    scale: PlanTensor,
+    bias: Option<PlanTensor>,
 }
 
 /// Finds `(x - mean) / sqrt(variance + epsilon) * scale + bias`, around the root.
@@ -69,7 +69,7 @@ fn find(steps: &Steps, at: usize) -> Option<LayerNormMatch> {
 }
 
 /// The tensor of which this is the mean over the last axis.
-fn mean<'s>(steps: &'s Steps, t: &T) -> Option<(usize, &'s T)> {
+fn mean<'s>(steps: &'s Steps, t: &PlanTensor) -> Option<(usize, &'s PlanTensor)> {
     let (at, draft) = steps.own_maker(t)?;
     let x = draft.inputs.first()?;
     let last = x.rank().checked_sub(1)?;
@@ -77,7 +77,7 @@ fn mean<'s>(steps: &'s Steps, t: &T) -> Option<(usize, &'s T)> {
 }
 
 /// The tensor of which this is the square.
-fn square<'s>(steps: &'s Steps, t: &T) -> Option<(usize, &'s T)> {
+fn square<'s>(steps: &'s Steps, t: &PlanTensor) -> Option<(usize, &'s PlanTensor)> {
     let (at, draft) = steps.own_maker(t)?;
     let same = match (&draft.op, &draft.inputs[..]) {
         (Op::Binary(Binary::Mul), [x, y]) => x.var() == y.var(),
@@ -87,7 +87,7 @@ fn square<'s>(steps: &'s Steps, t: &T) -> Option<(usize, &'s T)> {
 }
 
 /// A constant with a value for each place of the last axis.
-fn is_line<'t>(line: &'t T, x: &T) -> Option<&'t T> {
+fn is_line<'t>(line: &'t PlanTensor, x: &PlanTensor) -> Option<&'t PlanTensor> {
     let length = x.shape.last()?;
     let fits = line.is_constant() && line.len() == *length && line.shape.last() == Some(length);
     fits.then_some(line)

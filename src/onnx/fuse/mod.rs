@@ -10,7 +10,7 @@ mod then;
 mod weights;
 
 use super::draft::DraftItem;
-use super::trace::{T, Tracer};
+use super::trace::{PlanTensor, Tracer};
 use graph::error::Result;
 use steps::Steps;
 
@@ -33,7 +33,7 @@ const PASSES: &[(&str, Pass)] = &[
 pub(crate) fn fuse(
     t: &mut Tracer<'_>,
     lines: Vec<DraftItem>,
-    outputs: &[T],
+    outputs: &[PlanTensor],
     launches: &mut Vec<(&'static str, usize)>,
 ) -> Result<Vec<DraftItem>> {
     let mut steps = Steps::new(lines, outputs);

@@ -1,8 +1,8 @@
 //! The steps of a plan during fusion, with the maker and the users of each result.
 
 use crate::draft::{Draft, DraftItem};
-use crate::op::{Binary, Op};
-use crate::trace::T;
+use crate::step::{Binary, Op};
+use crate::trace::PlanTensor;
 use graph::elem::Elem;
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,12 +17,12 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    pub(super) fn new(lines: Vec<DraftItem>, outputs: &[T]) -> Steps {
+    pub(super) fn new(lines: Vec<DraftItem>, outputs: &[PlanTensor]) -> Steps {
         let mut steps = Steps {
             lines: Vec::with_capacity(lines.len()),
             makers: HashMap::new(),
             users: HashMap::new(),
-            kept: outputs.iter().filter_map(T::var).collect(),
+            kept: outputs.iter().filter_map(PlanTensor::var).collect(),
         };
         for (at, line) in lines.into_iter().enumerate() {
             match line {
@@ -58,7 +58,7 @@ impl Steps {
     /// Puts a step into a slot, which may be empty.
     pub(super) fn put(&mut self, at: usize, draft: Draft) {
         self.remove(at);
-        for var in draft.inputs.iter().filter_map(T::var) {
+        for var in draft.inputs.iter().filter_map(PlanTensor::var) {
             self.users.entry(var).or_default().push(at);
         }
         self.makers.extend(draft.outputs.iter().map(|(var, _)| (*var, at)));
@@ -71,7 +71,7 @@ impl Steps {
         let Some(Some(DraftItem::Step(draft))) = self.lines.get_mut(at).map(Option::take) else {
             return;
         };
-        for var in draft.inputs.iter().filter_map(T::var) {
+        for var in draft.inputs.iter().filter_map(PlanTensor::var) {
             if let Some(users) = self.users.get_mut(&var) {
                 users.retain(|user| *user != at);
             }
@@ -84,13 +84,13 @@ impl Steps {
     }
 
     /// The step that makes a tensor.
-    pub(super) fn maker(&self, t: &T) -> Option<(usize, &Draft)> {
+    pub(super) fn maker(&self, t: &PlanTensor) -> Option<(usize, &Draft)> {
         let at = *self.makers.get(&t.var()?)?;
         Some((at, self.get(at)?))
     }
 
     /// The step that makes a tensor, if the tensor has a single use.
-    pub(super) fn own_maker(&self, t: &T) -> Option<(usize, &Draft)> {
+    pub(super) fn own_maker(&self, t: &PlanTensor) -> Option<(usize, &Draft)> {
         self.only_user(t.var()?)?;
         self.maker(t)
     }
@@ -133,7 +133,7 @@ impl Draft {
 
     /// The other operand of an operation of two with a result, and true if that result is on the
     /// left.
-    pub(super) fn beside(&self, binary: Binary, var: usize) -> Option<(&T, bool)> {
+    pub(super) fn beside(&self, binary: Binary, var: usize) -> Option<(&PlanTensor, bool)> {
         match (&self.op, &self.inputs[..]) {
             (Op::Binary(own), [x, y]) if *own == binary => match (x.var(), y.var()) {
                 (own, other) if own == Some(var) && other != Some(var) => Some((y, true)),

@@ -3,8 +3,8 @@
 
 use super::steps::Steps;
 use crate::draft::Draft;
-use crate::op::{Instruction, Op, Operand, Program};
-use crate::trace::{T, Tracer};
+use crate::step::{Instruction, Op, Operand, Program};
+use crate::trace::{PlanTensor, Tracer};
 use graph::error::Result;
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ fn find(steps: &Steps, at: usize) -> Option<(Vec<usize>, Draft)> {
     let draft = steps.get(at)?;
     let Op::Elements(program) = &draft.op else { return None };
     let shape = &draft.result()?.1.shape;
-    let before = |(input, t): (usize, &T)| {
+    let before = |(input, t): (usize, &PlanTensor)| {
         let (mut own, mut maker) = steps.own_maker(t).filter(|_| t.shape == *shape)?;
         let mut parts = vec![own];
         if let (Op::Reshape(_), Some(x)) = (&maker.op, maker.inputs.first()) {

@@ -4,8 +4,8 @@
 use super::steps::Steps;
 use crate::axes;
 use crate::draft::Draft;
-use crate::op::{Binary, Op};
-use crate::trace::{T, Tracer};
+use crate::step::{Binary, Op};
+use crate::trace::{PlanTensor, Tracer};
 use graph::error::Result;
 
 pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
@@ -69,19 +69,23 @@ fn affine(t: &mut Tracer<'_>, steps: &Steps, at: usize) -> Result<Option<(usize,
 }
 
 /// The axis of the weights for the result's channels, the weights, and the bias.
-fn constants(conv: &Draft) -> Option<(usize, &T, Option<&T>)> {
+fn constants(conv: &Draft) -> Option<(usize, &PlanTensor, Option<&PlanTensor>)> {
     let axis = match &conv.op {
         Op::Conv(_) => 0,
         Op::ConvTranspose(window, _) if window.groups == 1 => 1,
         _ => return None,
     };
     let (weight, bias) = (conv.inputs.get(1)?, conv.inputs.get(2));
-    let known = weight.is_constant() && bias.is_none_or(T::is_constant);
+    let known = weight.is_constant() && bias.is_none_or(PlanTensor::is_constant);
     known.then_some((axis, weight, bias))
 }
 
 /// The operation of a step on each channel.
-fn by_channel(t: &mut Tracer<'_>, conv: &Draft, next: &Draft) -> Result<Option<(Binary, T)>> {
+fn by_channel(
+    t: &mut Tracer<'_>,
+    conv: &Draft,
+    next: &Draft,
+) -> Result<Option<(Binary, PlanTensor)>> {
     let Some((var, _)) = conv.result() else { return Ok(None) };
     for binary in [Binary::Mul, Binary::Div, Binary::Add, Binary::Sub] {
         if let Some(number) = next.number(binary) {
@@ -89,7 +93,9 @@ fn by_channel(t: &mut Tracer<'_>, conv: &Draft, next: &Draft) -> Result<Option<(
         }
         let Some((factor, left)) = next.beside(binary, var) else { continue };
         let turned = left || matches!(binary, Binary::Mul | Binary::Add);
-        if turned && factor.is_constant() && factor.rank() == conv.inputs.first().map_or(0, T::rank)
+        if turned
+            && factor.is_constant()
+            && factor.rank() == conv.inputs.first().map_or(0, PlanTensor::rank)
         {
             return Ok(Some((binary, factor.clone())));
         }
@@ -98,7 +104,7 @@ fn by_channel(t: &mut Tracer<'_>, conv: &Draft, next: &Draft) -> Result<Option<(
 }
 
 /// One number for each channel, if the tensor has one for each, or one for all.
-fn line(t: &mut Tracer<'_>, factor: &T, channels: usize) -> Result<Option<T>> {
+fn line(t: &mut Tracer<'_>, factor: &PlanTensor, channels: usize) -> Result<Option<PlanTensor>> {
     if factor.len() == 1 {
         let one = t.reshape(factor, &[1])?;
         return axes::expand(t, &one, &[channels]).map(Some);
