@@ -4,6 +4,8 @@
 //! constants again; the others become steps of the plan. If an operator needs a value to continue
 //! (the length of a loop, the branch to take), the steps so far are run and the value is read.
 
+mod limits;
+
 use super::constants::Constants;
 use super::draft::{Draft, DraftItem};
 use super::host::HostTensor;
@@ -17,7 +19,7 @@ use crate::text_moves;
 use burn::tensor::DType;
 use graph::elem::{Elem, Kind};
 use graph::error::{NodeLabel, OnnxError, Result};
-use graph::raw::{FileTensor, check_shape};
+use graph::raw::FileTensor;
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -71,26 +73,6 @@ impl<'a> Tracer<'a> {
     /// Sets the node of the next steps; returns the previous one.
     pub(crate) fn enter(&mut self, node: Option<Arc<NodeLabel>>) -> Option<Arc<NodeLabel>> {
         std::mem::replace(&mut self.node, node)
-    }
-
-    /// Counts a node, a round of a body or a result.
-    ///
-    /// # Errors
-    /// If the limit is exceeded.
-    pub(crate) fn count_node_run(&self) -> Result<()> {
-        let most = self.constants.limits.node_runs;
-        self.node_runs.set(self.node_runs.get() + 1);
-        if self.node_runs.get() > most {
-            return Err(OnnxError::limit(format!(
-                "the graph has more than {most} nodes and results"
-            )));
-        }
-        Ok(())
-    }
-
-    /// Most elements that a step of the host may process.
-    pub(crate) fn most_work(&self) -> usize {
-        self.constants.limits.work
     }
 
     pub(crate) fn place(&self) -> &TensorPlace {
@@ -486,24 +468,6 @@ impl<'a> Tracer<'a> {
             plan.items.iter().try_for_each(|item| self.run(item))?;
         }
         Ok((plan.outputs(&self.env)?, Some(plan)))
-    }
-
-    /// Rejects tensors that are too large for memory. Every result is checked here, constants
-    /// included, as are the intermediate results of operators, before they are made.
-    ///
-    /// # Errors
-    /// If it is too large, or the limit of results is exceeded.
-    pub(crate) fn fits(&self, elem: Elem, shape: &[usize]) -> Result<()> {
-        self.count_node_run()?;
-        check_shape(shape)?;
-        let most = self.constants.limits.bytes;
-        let element = elem.bits().div_ceil(8).max(4);
-        match shape.iter().try_fold(element, |size, dim| size.checked_mul(*dim)) {
-            Some(bytes) if bytes <= most => Ok(()),
-            _ => Err(OnnxError::limit(format!(
-                "a result of shape {shape:?} needs more than {most} bytes"
-            ))),
-        }
     }
 }
 

@@ -20,6 +20,7 @@ mod pool;
 mod quantise;
 mod random;
 mod recurrent;
+mod recurrent_weights;
 mod reduce;
 mod resize;
 mod resize_bytes;
