@@ -8,8 +8,9 @@ use model::ModelError;
 use types::tensor::{Datatype, Tensor};
 
 #[cfg(target_endian = "big")]
-// The bytes are copied without conversion, so the host must be little-endian.
-compile_error!("tensors travel as little-endian bytes and are handed to burn as they are");
+compile_error!(
+    "the target must be little-endian: tensors are passed to burn without conversion of bytes"
+);
 
 /// burn's type for a datatype; `None` for `BYTES`, which burn lacks.
 pub fn dtype(datatype: Datatype) -> Option<DType> {

@@ -161,8 +161,8 @@ mod tests {
     impl Scripted {
         fn new(outputs: Vec<Tensor>) -> Scripted {
             let one = |name| vec![spec(name, &[Datatype::Uint8], &[2])];
-            let (inputs, promised) = (one("x"), one("y"));
-            let signature = Signature { inputs, outputs: promised, ..Signature::default() };
+            let (inputs, expected) = (one("x"), one("y"));
+            let signature = Signature { inputs, outputs: expected, ..Signature::default() };
             Scripted { signature, outputs, seen: Vec::new() }
         }
 
@@ -227,7 +227,7 @@ mod tests {
     fn outputs_that_contradict_the_signature_are_errors() {
         let mut float = tensor("y", &[4, 2], b"ABCDEFGH");
         float.datatype = Datatype::Fp32;
-        let lies = [
+        let cases = [
             (vec![], "the model returned 0 outputs, not 1"),
             (vec![tensor("z", &[4, 2], b"ABCDEFGH")], "output 'y': the model did not return it"),
             (vec![tensor("y", &[3, 2], b"ABCDEF")], "it has shape [3, 2], not [4, 2]"),
@@ -236,7 +236,7 @@ mod tests {
             (vec![tensor("y", &[4, 2], b"ABC")], "3 bytes"),
             (vec![float], "it has datatype FP32, not UINT8"),
         ];
-        for (outputs, words) in lies {
+        for (outputs, words) in cases {
             let error = Scripted::new(outputs).run(3).unwrap_err();
             assert!(
                 matches!(&error, ModelError::Broken(detail) if detail.contains(words)),

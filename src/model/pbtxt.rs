@@ -45,7 +45,7 @@ enum Syntax {
     TextEnd,
     #[error("\\{0} is not an escape sequence")]
     Escape(char),
-    #[error("an escape stands for more than a byte")]
+    #[error("an escape exceeds the value of a byte")]
     EscapeSize,
 }
 
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(text(r#""\377""#).unwrap_err().to_string(), "line 1: text is not UTF-8");
         assert_eq!(
             text(r#""\400""#).unwrap_err().to_string(),
-            "line 1: an escape stands for more than a byte"
+            "line 1: an escape exceeds the value of a byte"
         );
         assert!(text("\"a\nb\"").unwrap_err().to_string().contains("does not end in its line"));
         assert!(text("\"a").unwrap_err().to_string().contains("does not end"));

@@ -48,8 +48,8 @@ pub fn readers(_: &Path, _: &str) -> Option<String> {
 
 /// Logs [`readers`].
 pub fn warn_of_readers(path: &Path, what: &str) {
-    if let Some(told) = readers(path, what) {
-        tracing::warn!("{told}");
+    if let Some(warning) = readers(path, what) {
+        tracing::warn!("{warning}");
     }
 }
 

@@ -114,7 +114,7 @@ fn skip_norm(site: &mut Site<'_>) -> Outcome {
     let mut small = labels.clone();
     labels.push(site.fresh(width));
     small.push(site.fresh(Length::one()));
-    // The sum is the fourth output; mean and deviation stand before it.
+    // The sum is the fourth output; mean and deviation precede it.
     site.pass(&operands, &[labels.clone(), small.clone(), small, labels], true)
 }
 

@@ -170,7 +170,7 @@ impl<'a> Site<'a> {
     }
 
     /// The outputs of an operator with labelled axes; rows pass if the label of their axis is in
-    /// the output. `broadcasts`: an axis of length 1 stands for any length.
+    /// the output. `broadcasts`: an axis of length 1 fits any length.
     pub(super) fn pass(
         &self,
         operands: &[Operand],
