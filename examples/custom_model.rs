@@ -1,10 +1,10 @@
-//! A model of one's own, served on every adapter: a burn module, a few lines to register it.
+//! A custom model, served on every adapter: a burn module, and a few lines that register it.
 //!
 //! ```sh
 //! cargo run --release --example custom_model -- serve --models my-models
 //! ```
 //!
-//! where `my-models/scale/1/` is an empty folder and `my-models/scale/model.toml` says
+//! where `my-models/scale/1/` is an empty folder and `my-models/scale/model.toml` contains
 //!
 //! ```toml
 //! kind = "scale"
@@ -24,13 +24,13 @@ use concertina::convert::{device_error, from_data, to_data};
 use concertina::{LoadContext, Model, ModelError, Registry, Signature, Tensors};
 use std::process::ExitCode;
 
-/// The burn module: any will do. A real one reads its weights from `context.files`.
+/// A burn module, as an example. A real one reads its weights from `context.files`.
 #[derive(Module, Debug)]
 struct Net {
     weight: Param<Tensor<1>>,
 }
 
-/// The module with what serving needs around it.
+/// The module, the device and the signature that serving needs.
 struct Scale {
     net: Net,
     device: Device,
@@ -57,7 +57,7 @@ impl Model for Scale {
     }
 }
 
-/// The same command line as the program's own; the workers it starts are this binary again.
+/// Runs the same command line as `concertina`; its workers are processes of this binary too.
 fn main() -> ExitCode {
     let mut registry = Registry::builtin();
     registry.register("scale", load);

@@ -1,13 +1,13 @@
-//! Trains the embedded model `digits` and writes everything that belongs to it: weights, golden
-//! sample, the README's request and the facts in `models/digits/README.md`.
+//! Trains the embedded model `digits` and writes all of its files: weights, golden sample, the
+//! README's request and the measurements in `models/digits/README.md`.
 //!
 //! ```sh
 //! examples/fetch_mnist.sh
 //! cargo run --release --features train --example train_digits
 //! ```
 //!
-//! A seeded tenth of the images is held out: nothing is trained on it or chosen by it. The number
-//! of epochs is fixed beforehand and the last weights are kept, whatever they score.
+//! A seeded tenth of the images is held out: it is used neither for training nor for selection. The
+//! number of epochs is fixed in advance, and the last weights are kept whatever their accuracy.
 
 use anyhow::{Context, Result, ensure};
 use burn::nn::loss::CrossEntropyLossConfig;
@@ -28,7 +28,7 @@ const BATCH: usize = 64;
 /// Rows of one batch when accuracy is measured.
 const ROWS: usize = 50;
 const LEARNING_RATE: f64 = 2e-3;
-/// Augmentation: each image of each epoch is turned, scaled and moved at random up to these.
+/// Augmentation: the maximum random rotation, scaling and shift of each image in each epoch.
 const TURN_DEGREES: f32 = 12.0;
 const SCALE: f32 = 0.12;
 const SHIFT_PIXELS: f32 = 2.5;
@@ -131,7 +131,7 @@ fn style() -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// Falls from the learning rate to 0 along half a cosine.
+/// Returns the learning rate of a step, which falls to 0 along half a cosine.
 fn cosine(step: u64, steps: usize) -> f64 {
     let done = step as f64 / steps as f64;
     LEARNING_RATE * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
@@ -150,7 +150,7 @@ fn batch(
     (images, Tensor::from_data(TensorData::new(labels, [rows]), device))
 }
 
-/// The image turned, scaled and moved a little, as floats 0..1.
+/// Returns the image randomly rotated, scaled and shifted, as floats 0..1.
 fn vary(pixels: &[u8], random: &mut Random) -> Vec<f32> {
     let scale = 1.0 + random.between(SCALE);
     let (sin, cos) = random.between(TURN_DEGREES).to_radians().sin_cos();
@@ -164,7 +164,7 @@ fn vary(pixels: &[u8], random: &mut Random) -> Vec<f32> {
     (0..PIXELS).map(source).collect()
 }
 
-/// The brightness between pixels; paper beyond the edge.
+/// Interpolates the brightness between pixels; 0 beyond the edge.
 fn bilinear(pixels: &[u8], x: f32, y: f32) -> f32 {
     let (left, top) = (x.floor(), y.floor());
     let pixel = |x: f32, y: f32| {
@@ -190,7 +190,7 @@ fn load(path: &Path) -> Result<Digits> {
     weights.map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
 }
 
-/// The model's outputs for these images, as a request with bytes would get them.
+/// Returns the model's outputs for these images, as for a request with bytes.
 fn ask(model: &mut Digits, images: &[&Image]) -> Result<Tensors> {
     let pixels: Vec<u8> = images.iter().flat_map(|image| image.pixels.iter().copied()).collect();
     let shape = vec![images.len(), EDGE, EDGE];
@@ -210,7 +210,7 @@ fn count_right(model: &mut Digits, images: &[Image]) -> Result<usize> {
     Ok(right)
 }
 
-/// Writes the golden sample: a held-out image, with what the CPU answers to it.
+/// Writes the golden sample: a held-out image, and the model's output for it on the CPU.
 fn write_sample(model: &mut Digits, image: &Image, path: &Path) -> Result<()> {
     let outputs = ask(model, &[image])?;
     let data = &outputs.get("probabilities")?.data;
@@ -277,7 +277,7 @@ and cross-entropy; images are turned up to {TURN_DEGREES}°, scaled up to {:.0} 
     )
 }
 
-/// SplitMix64: small, seeded, the same everywhere.
+/// SplitMix64: small, seeded, the same on every platform.
 struct Random(u64);
 
 impl Random {
@@ -288,7 +288,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Between `-limit` and `limit`.
+    /// Returns a number between `-limit` and `limit`.
     fn between(&mut self, limit: f32) -> f32 {
         let unit = (self.next() >> 40) as f32 / (1u64 << 24) as f32;
         (2.0 * unit - 1.0) * limit

@@ -47,13 +47,13 @@ struct Cli {
 enum Command {
     /// Serve models over HTTP
     Serve(Box<ServeArgs>),
-    /// List every adapter, and why those not used are not
+    /// List every adapter, and the reason for each one that is not used
     Adapters(AdaptersArgs),
     /// List the models of a repository and check them
     Models(ModelsArgs),
     /// Watch a running server in the terminal
     Top(TopArgs),
-    /// Make an API key: it goes to stderr, and to stdout what goes into the file of keys
+    /// Create an API key: print it to stderr, and its entry for the file of keys to stdout
     Key(KeyArgs),
     /// Try elastic policies on a recorded trace, in virtual time
     Simulate(SimulateArgs),
@@ -80,7 +80,7 @@ struct AdaptersArgs {
     /// Print what drivers write to stderr
     #[arg(short, long)]
     verbose: bool,
-    /// What `adapters` and `serve` start to ask the drivers
+    /// The process that `adapters` and `serve` start to query the drivers
     #[arg(long, hide = true)]
     query_drivers: bool,
     /// What `--probe` starts for each adapter
@@ -95,17 +95,17 @@ struct AdaptersArgs {
 
 #[derive(clap::Args)]
 struct KeyArgs {
-    /// Who it is for
+    /// Name of the client that the key is for
     #[arg(long)]
     name: String,
-    /// What it may do: `infer`, `read`, `admin`; may be given several times
+    /// Permission of the key: `infer`, `read`, `admin`; may be given several times
     #[arg(long = "scope", value_name = "SCOPE", required = true, value_parser = scope)]
     scopes: Vec<Scope>,
 }
 
 fn scope(text: &str) -> Result<Scope, String> {
     let found = Scope::ALL.into_iter().find(|scope| scope.as_str() == text);
-    found.ok_or_else(|| "the scopes are infer, read and admin".to_owned())
+    found.ok_or_else(|| "the scopes are infer, read, and admin".to_owned())
 }
 
 #[derive(clap::Args)]
@@ -119,25 +119,26 @@ struct ModelsArgs {
 
 #[derive(Subcommand)]
 enum ModelsCommand {
-    /// Say what an ONNX file takes, gives and costs, and whether all of it is supported
+    /// Report the inputs, outputs and cost of an ONNX file, and whether every part of it is
+    /// supported
     Check {
         #[arg(value_name = "FILE.onnx")]
         file: PathBuf,
-        /// Also time the kinds of steps, on the CPU
+        /// Also time each kind of step, on the CPU
         #[arg(long)]
         profile: bool,
     },
 }
 
-/// Runs the program: parses the command line and does what it says.
+/// Runs the program: parses the command line and executes the subcommand.
 ///
-/// A program with models of its own registers them and calls this from `main`; the same
-/// executable is started again for each adapter that is on, so nothing may happen before.
+/// A program with custom models registers them and calls this function from `main`. The same
+/// executable is started again for each adapter that is on, so nothing may happen before the call.
 pub fn run(registry: Registry) -> ExitCode {
     let Given { command, warnings } = arguments::parse();
     let is_server = matches!(command, Command::Serve(_));
     obey(command, &warnings, registry).unwrap_or_else(|error| {
-        // What concerns a server belongs into its log, unless the error came before or without it.
+        // An error of a server is logged, unless it occurred before the log was set up.
         if is_server && tracing::event_enabled!(tracing::Level::ERROR) {
             tracing::error!("{error:#}");
         } else {
@@ -177,7 +178,7 @@ fn obey(command: Command, warnings: &[String], registry: Registry) -> anyhow::Re
 fn serve(args: ServeArgs, warnings: &[String], registry: &Registry) -> anyhow::Result<()> {
     let config = Config::load(&args)?;
     if args.print_config {
-        let settings = toml::to_string(&config).context("cannot print the settings")?;
+        let settings = toml::to_string(&config).context("failed to print the settings")?;
         return print_document(&settings);
     }
     serve::serve(args, config, warnings, registry)
@@ -185,7 +186,7 @@ fn serve(args: ServeArgs, warnings: &[String], registry: &Registry) -> anyhow::R
 
 fn key(args: &KeyArgs) -> anyhow::Result<()> {
     let (key, entry) = keys::make(&args.name, &args.scopes)?;
-    // Apart, so that `>> keys.toml` takes what belongs there.
+    // The key is printed apart, so that `>> keys.toml` receives only the entry.
     complain(&key);
     print_document(&entry)
 }
@@ -204,7 +205,7 @@ fn simulate(args: &SimulateArgs) -> anyhow::Result<()> {
 
 fn repository(folder: Option<&PathBuf>) -> anyhow::Result<Repository> {
     match folder {
-        Some(folder) => Repository::open(folder).context("cannot open the model repository"),
+        Some(folder) => Repository::open(folder).context("failed to open the model repository"),
         None => Ok(Repository::embedded()),
     }
 }
@@ -221,7 +222,7 @@ fn adapters(args: &AdaptersArgs) -> anyhow::Result<()> {
     if args.query_drivers {
         return print_document(&listing::write(&list::list(&config.adapters.rules()))?);
     }
-    let executable = std::env::current_exe().context("cannot find our own executable")?;
+    let executable = std::env::current_exe().context("failed to find the program file of this process")?;
     let children = Children {
         executable: &executable,
         environment: config.environment_of_workers(),

@@ -1,14 +1,14 @@
 //! Elastic model serving on every GPU in the box.
 //!
-//! One program serves burn models over HTTP on whatever adapters a mixed-vendor workstation has,
-//! turns adapters on as concurrent requests rise and truly off as they fall. ARCHITECTURE.md tells
-//! how. The parts are crates of their own, each a folder of `src`; this crate is the command line,
-//! and what a program needs that serves models of its own:
+//! One program serves burn models over HTTP on all adapters of a mixed-vendor workstation, turns
+//! adapters on as concurrent requests rise, and turns them off completely as requests fall.
+//! ARCHITECTURE.md describes the design. The parts are crates of their own, each in a folder of
+//! `src`. This crate is the command line and the API for programs that serve custom models:
 //!
 //! ```no_run
 //! use concertina::{LoadContext, Model, ModelError, Registry, Signature, Tensors};
 //!
-//! /// Gives its inputs back. `model.toml` of a model says `kind = "echo"`, and the signature.
+//! /// Returns its inputs as outputs. The `model.toml` contains `kind = "echo"` and the signature.
 //! struct Echo(Signature);
 //!
 //! impl Model for Echo {
@@ -30,7 +30,7 @@
 //! }
 //! ```
 //!
-//! `examples/custom_model.rs` is one with a burn module on the device of the adapter.
+//! `examples/custom_model.rs` is an example with a burn module on the device of the adapter.
 
 mod cli;
 

@@ -1,4 +1,4 @@
-//! The program with the models that come with it.
+//! The program with the built-in models.
 
 use concertina::Registry;
 use std::process::ExitCode;

@@ -15,15 +15,15 @@ pub(super) fn return_memory_soon() {
         written
             .inspect_err(|error| tracing::debug!(name, "failed to set up the allocator: {error}"))
     };
-    // For arenas that are made from now on; those of threads that run already follow.
+    // Applies to arenas that are created later; those of running threads are set below.
     let _ = set("arenas.dirty_decay_ms\0");
     for arena in 0..arenas::narenas::read().unwrap_or_default() {
-        // Most are not made yet, which is an error.
+        // Setting an arena that does not exist yet is an error, and most do not.
         let _ = set(&format!("arena.{arena}.dirty_decay_ms\0"));
     }
 }
 
-/// Other allocators have no such setting.
+/// No operation: other allocators have no such setting.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(super) fn return_memory_soon() {}
 

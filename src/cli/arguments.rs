@@ -1,4 +1,4 @@
-//! The command line together with the environment, and what is odd about them.
+//! Parsing of the command line together with the environment, and warnings about both.
 
 use super::{Cli, Command};
 use clap::parser::ValueSource;
@@ -11,7 +11,7 @@ use types::key_file;
 /// A parsed command line.
 pub(super) struct Given {
     pub(super) command: Command,
-    /// Sentences for the log.
+    /// Warnings for the log.
     pub(super) warnings: Vec<String>,
 }
 
@@ -40,7 +40,7 @@ pub(super) fn parse() -> Given {
             warnings
                 .extend(api_key_file.as_ref().and_then(|file| key_file::readers(file, "API key")));
         }
-        // It has a cleared environment, and its server has warned.
+        // A worker has a cleared environment, and its server has already warned.
         Command::Worker => warnings.clear(),
         _ => {}
     }
@@ -81,7 +81,7 @@ impl Sources {
     }
 }
 
-/// Every variable of the environment that some command reads.
+/// Every environment variable that some command reads.
 fn variables() -> Vec<String> {
     let program = Cli::command();
     let arguments = program.get_subcommands().flat_map(clap::Command::get_arguments);

@@ -1,4 +1,4 @@
-//! Settings as the engine takes them, with folders that can be used.
+//! Conversion of the settings into those of the engine, with folders that are usable.
 
 use adapter::lock;
 use adapter::memory::host_bytes;
@@ -10,12 +10,12 @@ use engine::{self, Assumptions, EngineConfig, LiveConfig, WorkerOptions};
 use schedule::{Bounds, Settings};
 use std::path::{Path, PathBuf};
 
-/// The settings with a runtime folder that only this user may enter, and with a cache folder that
-/// can be written to: caches are optional, so that without one they are kept in the runtime folder
-/// as long as that lasts. Without a folder for locks that all users share, they are kept there too.
+/// Returns the settings with a runtime folder that only this user may enter, and with a writable
+/// cache folder. Caches are optional: if their folder is not writable, they are kept in the runtime
+/// folder as long as that exists. Locks are kept there too if no folder is shared by all users.
 ///
 /// # Errors
-/// If there is no such runtime folder, or the folder for locks that is named cannot be made.
+/// If no such runtime folder can be created, or the configured folder for locks cannot be created.
 pub(super) fn with_usable_folders(mut config: Config) -> anyhow::Result<Config> {
     let is_chosen = config.runtime_dir != Config::default().runtime_dir;
     config.runtime_dir = engine::private_folder(&config.runtime_dir, is_chosen)?;
@@ -33,17 +33,17 @@ pub(super) fn with_usable_folders(mut config: Config) -> anyhow::Result<Config> 
     Ok(config)
 }
 
-/// The folder for locks: the one of the settings, or one in the runtime folder where the default one
-/// cannot be written to.
+/// Returns the folder for locks: the configured one, or one in the runtime folder if the default
+/// one is not writable.
 ///
 /// # Errors
-/// If the one of the settings cannot be made.
+/// If the configured folder cannot be created.
 fn usable_lock_dir(config: &Config) -> anyhow::Result<PathBuf> {
     let named = &config.lock_dir;
     let is_chosen = *named != Config::default().lock_dir;
     let made = lock::make_folder(named);
     if is_chosen {
-        // Locks that an administrator has made may be used in a folder that cannot be written to.
+        // Locks that an administrator has created are usable even in a folder that is not writable.
         let failed = || {
             format!(
                 "failed to make the folder for locks {}; name another one with lock_dir, --lock-dir \
@@ -65,8 +65,8 @@ fn usable_lock_dir(config: &Config) -> anyhow::Result<PathBuf> {
     Ok(other)
 }
 
-/// The image of this process. On Linux it is the one that runs, even after the file was replaced by
-/// another version or removed: an upgrade takes effect at the next start of the server.
+/// Path of the image of this process. On Linux it is the running image, even after the file was
+/// replaced by another version or removed: an upgrade takes effect at the next start of the server.
 fn running_image() -> anyhow::Result<PathBuf> {
     let image = Path::new("/proc/self/exe");
     if cfg!(target_os = "linux") && image.exists() {

@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The settings in force.
 pub(super) struct Live {
     engine: EngineHandle,
-    /// Those of the start.
+    /// The settings at the start.
     begun: Config,
     state: Mutex<LiveState>,
 }
 
 struct LiveState {
-    /// As the file and the command line give them.
+    /// The settings of the file and the command line.
     given: Config,
-    /// With the changes that were made since.
+    /// The settings with the changes that were made since.
     now: Config,
 }
 
@@ -34,7 +34,7 @@ impl Live {
         Arc::new(Live { engine, begun, state })
     }
 
-    /// Reads the settings again at SIGHUP, and applies those that can change.
+    /// Reads the settings again at each SIGHUP, and applies those that can change.
     pub(super) fn follow_file(self: Arc<Live>, args: ServeArgs) -> anyhow::Result<()> {
         if args.config.is_none() {
             return Ok(());
@@ -49,7 +49,7 @@ impl Live {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the settings of the file in the place of all others.
+    /// Replaces all settings by those of the file.
     fn reread(&self, args: &ServeArgs) -> anyhow::Result<()> {
         let new = with_usable_folders(Config::load(args)?)?;
         let mut state = self.lock();

@@ -1,4 +1,4 @@
-//! The log: its filter, its form, and where it goes.
+//! The log: its filter, format and destination.
 
 use crate::cli::progress::Terminal;
 use config::{LogFormat, log_filter};
@@ -16,10 +16,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use types::escape;
 use worker::tuning;
 
-/// Starts the server's log, on stderr, with what is odd about how the program was started.
+/// Starts the server's log, on stderr, with the warnings about the start of the program.
 ///
 /// # Errors
-/// If the environment names a filter that means nothing.
+/// If the environment contains an invalid filter.
 pub(super) fn of_server(
     terminal: &Terminal,
     format: LogFormat,
@@ -35,11 +35,11 @@ pub(super) fn of_server(
     Ok(())
 }
 
-/// Starts the log of a command, on stderr: warnings and errors, in plain lines. `warnings` say what
-/// is odd about how the program was started.
+/// Starts the log of a command, on stderr: warnings and errors, in plain lines. It begins with
+/// `warnings`, which concern the start of the program.
 ///
 /// # Errors
-/// If the environment names a filter that means nothing.
+/// If the environment contains an invalid filter.
 pub(super) fn of_command(warnings: &[String]) -> anyhow::Result<()> {
     tracing_subscriber::registry().with(plain(filter("warn")?)).init();
     warn(warnings);
@@ -51,7 +51,7 @@ fn warn(warnings: &[String]) {
 }
 
 /// Starts the log of a worker: plain lines, to which the server adds time and adapter. The server
-/// has checked the filter. Tunings are measured beside it.
+/// has checked the filter. Kernel tuning is traced in addition, to be measured.
 pub(super) fn of_worker() {
     let filter = filter("warn").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::registry().with(plain(filter)).with(tuning::layer()).init();
@@ -63,13 +63,13 @@ fn plain<S: Subscriber + for<'a> LookupSpan<'a>>(filter: EnvFilter) -> impl Laye
     lines.with_target(false).without_time().with_ansi(false).with_filter(filter)
 }
 
-/// Graphics libraries call a missing extension a warning; only their errors are logged.
+/// Graphics libraries log a missing extension as a warning, so only their errors are logged.
 fn filter(level: &str) -> anyhow::Result<EnvFilter> {
     let quiet = format!("{level},wgpu_hal=off,wgpu_core=error,naga=error,cubecl=error");
     Ok(EnvFilter::try_new(log_filter()?.unwrap_or(quiet))?)
 }
 
-/// Stderr, where an error has nowhere to go: its reader may be gone.
+/// Standard error. A failed write is ignored, since its reader may have closed it.
 #[derive(Clone, Copy)]
 struct LogStderr;
 
@@ -92,9 +92,9 @@ impl Write for LogStderr {
     }
 }
 
-/// Fields in the form of tracing-subscriber, each escaped: file names and what clients send must
-/// not forge lines or act on the terminal. The library escapes control sequences alone, which
-/// leaves line breaks and controls of writing direction.
+/// Fields in the format of tracing-subscriber, each escaped: file names and texts of clients must
+/// not forge lines or act on the terminal. The library escapes only control sequences, which leaves
+/// line breaks and controls of writing direction.
 #[derive(Clone, Copy)]
 struct Escaped;
 
@@ -120,7 +120,7 @@ impl LogLine<'_> {
         let value = escape::line(value);
         match (name, self.writer.has_ansi_escapes()) {
             ("message", _) => write!(self.writer, "{value}"),
-            // The name in italics, as the library has it.
+            // The name is in italics, as in the library's own format.
             (_, true) => write!(self.writer, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m{value}"),
             (_, false) => write!(self.writer, "{name}={value}"),
         }
@@ -136,7 +136,7 @@ impl Visit for LogLine<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // Libraries that log through `log` name their files in such fields.
+        // Libraries that log through `log` pass their file names in such fields.
         if self.written.is_ok() && !field.name().starts_with("log.") {
             let name = field.name().strip_prefix("r#").unwrap_or(field.name());
             self.written = self.write(name, &format!("{value:?}"));

@@ -1,26 +1,26 @@
-//! The output of commands. A reader that goes away, as in `concertina models | head -1`, ends the
-//! output and is not an error.
+//! The output of commands. If its reader closes it, as in `concertina models | head -1`, the output
+//! ends without an error.
 
 use anyhow::Context;
 use std::io::{self, ErrorKind, Write};
 use types::escape;
 
-/// Writes text for people, and a line feed behind it. What files and clients put into it cannot
-/// act on the terminal.
+/// Writes text for people and a line feed. Text from files and clients is escaped, so that it
+/// cannot act on the terminal.
 ///
 /// # Errors
-/// If it cannot be written, except where the reader is gone.
+/// If the text cannot be written, unless the reader has closed the output.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     print_document(&escape::lines(text))
 }
 
-/// The same for programs: TOML and JSON, which have escapes of their own.
+/// Writes a document for programs: TOML and JSON, which have escapes of their own.
 pub(super) fn print_document(text: &str) -> anyhow::Result<()> {
     let written = write(&mut io::stdout().lock(), text);
     written.context("failed to write to stdout")
 }
 
-/// Writes a line to stderr, where one that cannot be written has nowhere to go.
+/// Writes a line to stderr, and ignores an error.
 pub(super) fn complain(text: &str) {
     let _ = write(&mut io::stderr().lock(), &escape::lines(text));
 }

@@ -1,6 +1,7 @@
 //! Spinners on the terminal for adapters that are starting: a first warm-up can take a minute.
 //!
-//! The log shares the terminal, so its lines go through here and push the spinners down.
+//! The log shares the terminal, so its lines are written through this module and push the spinners
+//! down.
 
 use indicatif::{MultiProgress, ProgressBar};
 use std::collections::HashMap;
@@ -21,12 +22,12 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Whether there is somebody to look at spinners and colours.
+    /// Returns true if stderr is a terminal, where spinners and colours are visible.
     pub(crate) fn is_watched() -> bool {
         std::io::stderr().is_terminal()
     }
 
-    /// Shows every start until the engine is gone.
+    /// Shows a spinner for each start until the engine ends.
     pub(crate) async fn follow(self, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
         let mut shown: HashMap<String, ProgressBar> = HashMap::new();
         while Self::is_watched() && snapshots.changed().await.is_ok() {
@@ -40,7 +41,7 @@ impl Terminal {
             let id = &adapter.entry.id;
             if let Some(phase) = adapter.phase.as_ref() {
                 let bar = shown.entry(id.clone()).or_insert_with(|| self.spinner());
-                // Names of models are in it.
+                // The phase contains names of models.
                 bar.set_message(escape::line(&format!("{id}: {phase}")).into_owned());
             } else if let Some(bar) = shown.remove(id) {
                 bar.finish_and_clear();
@@ -63,7 +64,7 @@ impl<'a> MakeWriter<'a> for Terminal {
     }
 }
 
-/// One event of the log, written whole when dropped.
+/// One event of the log, which is written as a whole when it is dropped.
 pub(crate) struct ProgressLine {
     bars: MultiProgress,
     bytes: Vec<u8>,
@@ -82,7 +83,7 @@ impl Write for ProgressLine {
 
 impl Drop for ProgressLine {
     fn drop(&mut self) {
-        // A log that cannot be written has nowhere to say so.
+        // An error is ignored: a log that cannot be written cannot report it.
         self.bars.suspend(|| {
             let _ = std::io::stderr().write_all(&self.bytes);
         });

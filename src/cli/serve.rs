@@ -1,4 +1,5 @@
-//! `concertina serve`: settings become a running server, and change it while it runs.
+//! `concertina serve`: creates a server from the settings, and applies changed settings while it
+//! runs.
 
 use super::engine_settings::{engine_config, with_usable_folders};
 use super::live::Live;
@@ -22,18 +23,18 @@ use tokio_util::sync::CancellationToken;
 use types::escape;
 use types::key_file;
 
-/// Time for the answers to requests that were not served within the grace period.
+/// Time for sending the error answers to requests that were not served within the grace period.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Reads the repository, and logs the models that cannot be served with the reason.
+/// Reads the repository, and logs each model that cannot be served with the reason.
 fn catalogue(library: &Library) -> Catalogue {
     let catalogue = Catalogue::new(library.scan());
     for bad in catalogue.broken() {
         // An invalid name may contain control characters.
-        tracing::warn!(model = %escape::line(&bad.name), "cannot be served: {}", bad.error);
+        tracing::warn!(model = %escape::line(&bad.name), "model cannot be served: {}", bad.error);
     }
     if catalogue.served().next().is_none() {
-        tracing::warn!("no model can be served yet; add one to the folder of models");
+        tracing::warn!("no model can be served yet; add one to the model repository");
     }
     catalogue
 }
@@ -64,7 +65,7 @@ pub(super) fn serve(
     let marks = library.repository.marks().unwrap_or_default();
     let catalogue = catalogue(&library);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.context("cannot start the runtime")?;
+    let runtime = runtime.context("failed to start the runtime")?;
     let traces = traces(&config)?;
     let serving = serve_until_told(
         (args, config, descriptors),
@@ -85,12 +86,12 @@ async fn serve_until_told(
     library: Library,
     (terminal, traces): (Terminal, Traces),
 ) -> anyhow::Result<()> {
-    // Before the socket is open, since a client that finds the server may end it.
+    // Before the socket is opened, since a client that finds the server may stop it.
     let mut signals = Signals::catch()?;
     let (keys, tls) = (keys_in_force(&config)?, tls_in_force(&config)?);
     let scheme = if tls.is_some() { "https" } else { "http" };
     let listener = TcpListener::bind(config.listen).await;
-    let listener = listener.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let listener = listener.with_context(|| format!("failed to listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let names: Vec<_> = catalogue.served().map(|model| model.name.clone()).collect();
     let recorder = config.telemetry.record.as_deref().map(Recorder::create).transpose()?;
@@ -114,11 +115,11 @@ async fn serve_until_told(
         tokio::spawn(server::serve(listener, engine.clone(), traces, limits, stopping));
     tokio::select! {
         () = signals.next() => {}
-        // Neither ends by itself. A server without one of them serves nothing and must exit.
+        // Neither task ends by itself. A server without one of them serves nothing and must exit.
         ended = &mut driver => bail!("the engine ended: {ended:?}"),
         ended = &mut serving => bail!("the HTTP server ended: {ended:?}"),
     }
-    tracing::info!("stopping: finishing what was admitted");
+    tracing::info!("stopping: finishing admitted requests");
     stop.cancel();
     engine.shut_down().await;
     let Workers { stop_timeout, kill_timeout, .. } = config.workers;
@@ -127,12 +128,12 @@ async fn serve_until_told(
     tokio::select! {
         _ = async { tokio::join!(serving, driver) } => tracing::info!("stopped"),
         () = tokio::time::sleep(patience.saturating_add(Duration::from_secs(1))) => {
-            tracing::warn!("stopped with a worker that would not go");
+            tracing::warn!("stopped, but a worker did not exit");
         }
         () = signals.second() => {
             let queue = engine.snapshots().borrow().queue.clone();
             let cut = queue.queued_requests + queue.in_flight_requests;
-            tracing::warn!("stopped at once; cut: {cut} requests");
+            tracing::warn!("stopped at once; aborted requests: {cut}");
         }
     }
     if let Some(trace) = &config.telemetry.record {
@@ -148,14 +149,14 @@ fn listed(models: &[String]) -> String {
     }
 }
 
-/// Writes the measurements of the adapters beside the recorded trace.
+/// Writes the measurements of the adapters to a file beside the recorded trace.
 fn write_mix(snapshot: &Snapshot, path: &Path) {
-    let mix = toml::to_string(&simulate::Mix::recorded(snapshot)).context("it has no form in TOML");
-    let written = mix.and_then(|text| std::fs::write(path, text).context("cannot write it"));
+    let mix = toml::to_string(&simulate::Mix::recorded(snapshot)).context("failed to convert it to TOML");
+    let written = mix.and_then(|text| std::fs::write(path, text).context("failed to write it"));
     match written {
-        Ok(()) => tracing::info!("the adapters are described in {}", path.display()),
+        Ok(()) => tracing::info!("wrote the measurements of the adapters to {}", path.display()),
         Err(error) => {
-            tracing::warn!("no description of the adapters in {}: {error:#}", path.display())
+            tracing::warn!("failed to write the measurements of the adapters to {}: {error:#}", path.display())
         }
     }
 }
@@ -197,7 +198,7 @@ fn read_keys(config: &Config) -> anyhow::Result<Keys> {
     config.keys.as_ref().map_or_else(|| Ok(Keys::one(one)), |path| Keys::read(path, one))
 }
 
-/// The result of `read`, which is called again when one of the files changes.
+/// Returns the result of `read`, which is called again when one of the files changes.
 fn followed<T: Send + Sync + 'static>(
     what: &'static str,
     files: Vec<PathBuf>,

@@ -1,4 +1,4 @@
-//! What the operating system tells a server: to stop, or to read its files again.
+//! Signals of the operating system to a server: to stop, or to read its files again.
 
 #[cfg(unix)]
 mod hangup;
@@ -9,24 +9,24 @@ use hangup::Hangups;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-/// How often files are looked at.
+/// Interval of the check for changed files.
 const POLL: Duration = Duration::from_secs(2);
 
-/// A second signal to stop counts only this long after the first one: some launchers signal the
+/// Time after the first signal to stop from which a second one counts: some launchers signal the
 /// process and then its group, within milliseconds.
 const SECOND_AFTER: Duration = Duration::from_secs(1);
 
-/// Files that are read again when one of them changes, or when SIGHUP says so.
+/// Files that are read again when one of them changes, or at SIGHUP.
 pub(crate) struct Followed {
     files: Vec<PathBuf>,
-    /// When each was written, as last seen.
+    /// The last known modification time of each file.
     seen: Vec<Option<SystemTime>>,
     hangups: Hangups,
 }
 
 impl Followed {
-    /// To be made before the files are read, so that no change is missed. Without any file only
-    /// SIGHUP counts.
+    /// Must be created before the files are read, so that no change is missed. Without any file,
+    /// only SIGHUP counts.
     ///
     /// # Errors
     /// If signals cannot be caught.
@@ -35,8 +35,8 @@ impl Followed {
         Ok(Followed { files, seen, hangups: Hangups::catch()? })
     }
 
-    /// Calls `reread` whenever it is due. `what` is in the files, for the log; if it cannot be
-    /// read, nothing changes.
+    /// Calls `reread` after each change or SIGHUP. `what` names the content of the files for the
+    /// log. If they cannot be read, nothing changes.
     pub(crate) async fn follow(
         mut self,
         what: &'static str,
@@ -53,8 +53,8 @@ impl Followed {
             }
             self.seen = now;
             match reread() {
-                Ok(()) => tracing::info!("{what} are read again"),
-                Err(error) => tracing::error!("{what} stay as they were: {error:#}"),
+                Ok(()) => tracing::info!("reloaded {what}"),
+                Err(error) => tracing::error!("failed to reload {what}; keeping the current ones: {error:#}"),
             }
         }
     }
@@ -68,13 +68,13 @@ fn written(files: &[PathBuf]) -> Vec<Option<SystemTime>> {
 #[cfg_attr(not(unix), allow(dead_code, reason = "other platforms have no such signal"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hangup {
-    /// The terminal is gone: the end of a process that was started in it.
+    /// The terminal was closed: a process that was started in it ends.
     Terminal,
-    /// An operator or a service manager has sent it: files are to be read again.
+    /// An operator or a service manager has sent it: the files are read again.
     Order,
 }
 
-/// The signals that ask the server to stop; caught as long as this exists.
+/// The signals that request the server to stop; they are caught as long as this value exists.
 #[cfg(unix)]
 pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
@@ -87,8 +87,8 @@ impl Signals {
     pub(crate) fn catch() -> anyhow::Result<Signals> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Signals {
-            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
-            interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?,
             hangups: Hangups::catch()?,
         })
     }
@@ -100,14 +100,14 @@ impl Signals {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 hangup = self.hangups.next() => if hangup == Hangup::Terminal {
-                    return tracing::info!("the terminal is gone");
+                    return tracing::info!("the terminal was closed");
                 },
             }
         }
     }
 
-    /// Waits for a further SIGTERM or SIGINT that does not belong to the first one. A hang-up is no
-    /// such signal: shells pass it on to a process that the kernel has already told.
+    /// Waits for a further SIGTERM or SIGINT that does not belong to the first one. A hang-up does
+    /// not count: shells pass it on to a process that the kernel has already signalled.
     pub(crate) async fn second(&mut self) {
         let early = async {
             loop {
@@ -126,7 +126,7 @@ impl Signals {
     }
 }
 
-/// Other platforms have none.
+/// Placeholder: other platforms have no hang-up.
 #[cfg(not(unix))]
 struct Hangups;
 
@@ -147,7 +147,7 @@ pub(crate) struct Signals(tokio::signal::windows::CtrlC);
 #[cfg(not(unix))]
 impl Signals {
     pub(crate) fn catch() -> anyhow::Result<Signals> {
-        Ok(Signals(tokio::signal::windows::ctrl_c().context("cannot listen for Ctrl-C")?))
+        Ok(Signals(tokio::signal::windows::ctrl_c().context("failed to listen for Ctrl-C")?))
     }
 
     pub(crate) async fn next(&mut self) {

@@ -1,4 +1,4 @@
-//! Which adapters serve, how many, and what is known of them.
+//! Settings of adapters: their selection, their number, and their known properties.
 
 use super::set;
 use adapter::entry::Watts;
@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// More watts or joules than any part under a desk has.
+/// A limit above the power and the energy of any part of a workstation.
 const WATTS_MAX: f64 = 1e6;
-/// Most characters of a name of an adapter.
+/// Maximum number of characters of an adapter's name.
 const NAME_MAX: usize = 64;
 
-/// Which adapters may be used; shared by `serve` and `adapters`.
+/// The selection of adapters; shared by `serve` and `adapters`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct AdapterArgs {
     /// Use software adapters such as llvmpipe: `deny` or `allow`
@@ -36,15 +36,15 @@ pub struct AdapterArgs {
     pub exclude: Vec<String>,
 }
 
-/// Which adapters serve, and how many.
+/// The selection of adapters, and the number of them that are on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Adapters {
-    /// Adapters that stay on without any load; 0 turns all off.
+    /// Adapters that stay on without any load; 0 allows all to be turned off.
     pub min: usize,
     /// Adapters that may be on.
     pub max: usize,
-    /// Decides how many are on.
+    /// The policy that determines how many are on.
     pub policy: PolicyName,
     /// All but `concurrency`: cost of every activation in addition to its energy, in joules.
     pub start_penalty_joules: f64,
@@ -59,10 +59,10 @@ pub struct Adapters {
     pub starts_per_hour_max: u32,
     /// Policy `concurrency`: outstanding rows that one adapter should carry.
     pub target_rows: u64,
-    /// Policy `concurrency`: how long there must be a surplus before one adapter is turned off.
+    /// Policy `concurrency`: duration of a surplus before one adapter is turned off.
     #[serde(with = "humantime_serde")]
     pub scale_down_delay: Duration,
-    /// The same for the last adapter that is on.
+    /// Policy `concurrency`: the same for the last adapter that is on.
     #[serde(with = "humantime_serde")]
     pub scale_to_zero_delay: Duration,
     /// Use of software adapters such as llvmpipe: `deny` or `allow`.
@@ -78,13 +78,13 @@ pub struct Adapters {
     pub only: Vec<String>,
     /// Ids of adapters not to use.
     pub exclude: Vec<String>,
-    /// Names of adapters, by their ids; what the drivers say where none is given.
+    /// Names of adapters, by their ids; the driver's name is used for the others.
     pub name: BTreeMap<String, String>,
-    /// Power of an adapter above its power when it is off, by its id; assumed by class where it is
+    /// Power of an adapter above its power when it is off, by its id; estimated by class if it is
     /// not given.
     pub power: BTreeMap<String, Watts>,
-    /// Bytes of an adapter's memory that models may take, by its id; four fifths of it where it is
-    /// not given and the platform tells how much there is.
+    /// Bytes of an adapter's memory that models may use, by its id; if it is not given, four fifths
+    /// of the memory that the platform reports.
     pub memory: BTreeMap<String, u64>,
 }
 
@@ -92,14 +92,15 @@ pub struct Adapters {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyName {
-    /// Short answer times first.
+    /// Prefers short answer times.
     Latency,
-    /// As few as meet the latency targets; what is on answers at once.
+    /// As few adapters as meet the latency targets; those that are on answer at once.
     #[default]
     Balanced,
-    /// The least energy that meets the latency targets: rows wait for company as long as they may.
+    /// The least energy that meets the latency targets: rows wait to be batched as long as they
+    /// may.
     Energy,
-    /// So many outstanding rows per adapter.
+    /// A fixed number of outstanding rows per adapter.
     Concurrency,
 }
 
@@ -132,7 +133,7 @@ impl Default for Adapters {
 impl Adapters {
     pub(super) fn check(&self) -> anyhow::Result<()> {
         let Adapters { min, max, target_rows, ref only, ref exclude, .. } = *self;
-        ensure!(max >= 1, "adapters.max is 0: nothing could ever serve; set it to 1 or more");
+        ensure!(max >= 1, "adapters.max is 0, so that no adapter could serve; set it to 1 or more");
         ensure!(min <= max, "adapters.min is {min}, but adapters.max is {max}");
         ensure!(target_rows >= 1, "adapters.target_rows is 0; set it to 1 or more");
         ensure!(
@@ -154,7 +155,7 @@ impl Adapters {
             let is_plain = !name.trim().is_empty() && !name.chars().any(char::is_control);
             ensure!(
                 is_plain && name.chars().count() <= NAME_MAX,
-                "adapters.name.'{id}' must have 1 to {NAME_MAX} characters that can be shown"
+                "adapters.name.'{id}' must have 1 to {NAME_MAX} printable characters"
             );
         }
         for (id, watts) in &self.power {
@@ -189,7 +190,7 @@ impl Adapters {
         }
     }
 
-    /// Takes what was said on the command line.
+    /// Applies the values of the command line.
     pub fn apply(&mut self, args: &AdapterArgs) {
         set(&mut self.software, args.software_adapters);
         set(&mut self.cpu, args.cpu);
@@ -198,7 +199,7 @@ impl Adapters {
         set(&mut self.exclude, Some(args.exclude.clone()).filter(|ids| !ids.is_empty()));
     }
 
-    /// The same as rules for choosing among the adapters found.
+    /// Returns these settings as rules for the selection among the listed adapters.
     pub fn rules(&self) -> Rules {
         Rules {
             software: self.software,
@@ -210,7 +211,7 @@ impl Adapters {
         }
     }
 
-    /// The same as arguments of `concertina adapters`.
+    /// Returns these settings as arguments of `concertina adapters`.
     pub fn as_arguments(&self) -> Vec<String> {
         let software = if self.software == Software::Allow { "allow" } else { "deny" };
         let cpu = match self.cpu {

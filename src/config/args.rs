@@ -1,4 +1,4 @@
-//! What may be said on the command line, or in the environment.
+//! Arguments of `serve`, which may also be given as environment variables.
 
 use super::{AdapterArgs, LogFormat, PolicyName, listen};
 use clap::Args;
@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What may be said on the command line of `serve`, or in the environment.
+/// Arguments of `serve`, which may also be given as environment variables.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ServeArgs {
     /// Address to listen on, as in `127.0.0.1:8000` or `localhost:8000`; `:8000`: all addresses
@@ -33,7 +33,7 @@ pub struct ServeArgs {
     pub lock_dir: Option<PathBuf>,
     #[command(flatten)]
     pub adapters: AdapterArgs,
-    /// What comes first: `latency`, `balanced`, `energy`, or a plain rule: `concurrency`
+    /// Priority: `latency`, `balanced`, `energy`, or the plain rule `concurrency`
     #[arg(long, env = "CONCERTINA_POLICY", value_name = "NAME")]
     pub policy: Option<PolicyName>,
     /// Latency target of models that name none, as in `100ms`
@@ -45,13 +45,13 @@ pub struct ServeArgs {
     /// Adapters that stay on without any load
     #[arg(long, env = "CONCERTINA_ADAPTERS_MIN", value_name = "N")]
     pub adapters_min: Option<usize>,
-    /// Adapters that may be on
+    /// Maximum number of adapters that may be on
     #[arg(long, env = "CONCERTINA_ADAPTERS_MAX", value_name = "N")]
     pub adapters_max: Option<usize>,
     /// Outstanding rows that one adapter should carry (`concurrency`)
     #[arg(long, env = "CONCERTINA_TARGET_ROWS", value_name = "N")]
     pub target_rows: Option<u64>,
-    /// How long a surplus lasts before an adapter is turned off, as in `10s` (`concurrency`)
+    /// Duration of a surplus before an adapter is turned off, as in `10s` (`concurrency`)
     #[arg(long, env = "CONCERTINA_SCALE_DOWN_DELAY", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub scale_down_delay: Option<Duration>,
     /// The same for the last adapter that is on (`concurrency`)
@@ -61,13 +61,13 @@ pub struct ServeArgs {
     /// this machine can read arguments, so prefer `--api-key-file`
     #[arg(long, env = "CONCERTINA_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub api_key: Option<String>,
-    /// File that holds this key
+    /// File that contains this key
     #[arg(long, env = "CONCERTINA_API_KEY_FILE", value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
-    /// TOML file of API keys, each with what it may do; see `concertina key`
+    /// TOML file of API keys and their scopes; see `concertina key`
     #[arg(long, env = "CONCERTINA_KEYS", value_name = "FILE")]
     pub keys: Option<PathBuf>,
-    /// PEM file of the server's certificate, and those up to its authority; HTTPS is spoken with it
+    /// PEM file of the server's certificate chain; enables HTTPS
     #[arg(long, env = "CONCERTINA_TLS_CERTIFICATE", value_name = "FILE")]
     pub tls_certificate: Option<PathBuf>,
     /// PEM file of the certificate's private key
@@ -80,16 +80,16 @@ pub struct ServeArgs {
     /// given several times; `*` for all
     #[arg(long, env = "CONCERTINA_ALLOW_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
     pub allow_origins: Vec<String>,
-    /// How the log is written: `text` or `json`
+    /// Format of the log: `text` or `json`
     #[arg(long, env = "CONCERTINA_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
     /// Log every HTTP exchange
     #[arg(long, env = "CONCERTINA_ACCESS_LOG")]
     pub access_log: bool,
-    /// OpenTelemetry collector that gets a span per request, as in `http://127.0.0.1:4318`
+    /// OpenTelemetry collector that receives a span per request, as in `http://127.0.0.1:4318`
     #[arg(long, env = "CONCERTINA_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
-    /// New CSV file for arrivals, rows and models of requests; see `concertina simulate`
+    /// New CSV file for the arrival times, rows and models of requests; see `concertina simulate`
     #[arg(long, env = "CONCERTINA_RECORD", value_name = "FILE.csv")]
     pub record: Option<PathBuf>,
     /// Print the settings in force as TOML and exit

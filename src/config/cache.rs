@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cache {
-    /// Most bytes of the last good files of models, over all repositories; 0 keeps none.
+    /// Maximum bytes of stored copies of the last valid model files, over all repositories; 0
+    /// stores none.
     pub models_bytes: u64,
 }
 

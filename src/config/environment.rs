@@ -1,27 +1,28 @@
-//! Variables of the environment: those that children of the server receive, and those that no
+//! Environment variables: those that child processes of the server receive, and those that no
 //! setting reads.
 
 use super::Config;
 use anyhow::ensure;
 use std::ffi::{OsStr, OsString};
 
-/// Variables that workers and the listing of adapters receive, beside those of [`PREFIXES`].
+/// Variables that workers and the listing of adapters receive, in addition to those of
+/// [`PREFIXES`].
 ///
-/// Drivers, shader compilers and models run in these processes. They receive what they need to
-/// find their files and what configures them, so that no password or token of the server's
-/// environment can be read from them.
+/// Drivers, shader compilers and models run in these processes. They receive the variables that
+/// configure them or point to their files, so that they cannot read a password or token from the
+/// server's environment.
 const NAMES: &str = "
     PATH HOME USER LOGNAME LANG LANGUAGE TZ TMPDIR RUST_BACKTRACE RUST_LIB_BACKTRACE RUST_MIN_STACK
     GLIBC_TUNABLES NODEVICE_SELECT CONCERTINA_LOG";
 
-/// The same on Windows, where without some of these no library can be loaded and no folder found.
+/// The same on Windows, where some of these are required to load libraries and to find folders.
 const NAMES_WINDOWS: &str = "
     ALLUSERSPROFILE APPDATA COMSPEC COMMONPROGRAMFILES COMMONPROGRAMFILES(X86) COMMONPROGRAMW6432
     COMPUTERNAME HOMEDRIVE LOCALAPPDATA NUMBER_OF_PROCESSORS OS PROGRAMDATA PROGRAMFILES
     PROGRAMFILES(X86) SYSTEMDRIVE SYSTEMROOT TEMP TMP USERPROFILE WINDIR";
 
-/// How the names of further such variables begin: locales, folders, loaders, memory allocators,
-/// thread pools, graphics APIs, and drivers by vendor.
+/// Prefixes of further such variables: locales, folders, loaders, memory allocators, thread pools,
+/// graphics APIs, and drivers by vendor.
 const PREFIXES: &str = "
     LC_ XDG_ LD_ DYLD_ FAKETIME MALLOC_ RAYON_ PROCESSOR_ CUBECL_ BURN_ WGPU_ NAGA_
     VK_ DISABLE_VK_ VULKAN_ VKD3D_ DXVK_ D3D12_ DZN_ MTL_ METAL_ MVK_ EGL_ GBM_ ZINK_
@@ -31,16 +32,16 @@ const PREFIXES: &str = "
     INTEL_ ANV_ HASVK_ IRIS_ I915_ XE_ NEO_
     TU_ FD_ IR3_ PAN_ PANVK_ MALI_ V3D_ V3DV_ ASAHI_ AGX_ HK_";
 
-/// Parts of names of secrets. A variable with one of them is passed on only if
+/// Parts of names of secrets. A variable whose name contains one is passed on only if
 /// `workers.environment` names it: `NVIDIA_API_KEY` configures no driver.
 const SECRETS: [&str; 7] =
     ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL"];
 
-/// The key of the server, which no child receives.
+/// The server's API key, which no child process receives.
 const API_KEY: &str = "CONCERTINA_API_KEY";
 
-/// The variables of this process that workers and the listing of adapters receive; `named` are
-/// those that the operator adds.
+/// Returns the variables of this process that workers and the listing of adapters receive; `named`
+/// are those that the operator adds.
 pub(super) fn of_workers(named: &[String]) -> Vec<(OsString, OsString)> {
     std::env::vars_os().filter(|(name, _)| is_passed_on(name, named)).collect()
 }
@@ -48,7 +49,7 @@ pub(super) fn of_workers(named: &[String]) -> Vec<(OsString, OsString)> {
 fn is_passed_on(name: &OsStr, named: &[String]) -> bool {
     let Some(name) = name.to_str() else { return false };
     let upper = name.to_ascii_uppercase();
-    // Names on Windows are the same in capitals and in small letters.
+    // Names of variables on Windows are case-insensitive.
     let own = if cfg!(windows) { upper.as_str() } else { name };
     let is_named = |other: &String| {
         if cfg!(windows) { other.eq_ignore_ascii_case(own) } else { other == own }
@@ -80,15 +81,15 @@ pub(super) fn check(named: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How the names of all variables begin that this program reads.
+/// Prefix of all variables that this program reads.
 const OWN: &str = "CONCERTINA_";
-/// How the names of variables begin that only tests read.
+/// Prefix of variables that only tests read.
 const OF_TESTS: &str = "CONCERTINA_TEST_";
-/// Least similarity (Jaro-Winkler, 0 to 1) of a name that is offered in place of an unknown one.
+/// Minimum similarity (Jaro-Winkler, 0 to 1) of a name that is suggested for an unknown one.
 const SIMILAR: f64 = 0.9;
 
-/// A sentence for each `CONCERTINA_*` variable of this process that is none of `known`: most likely
-/// a misspelt one.
+/// Returns a warning for each `CONCERTINA_*` variable of this process that is not one of `known`,
+/// and is most likely misspelt.
 pub fn unknown_variables(known: &[String]) -> Vec<String> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let mut unknown: Vec<String> =
@@ -110,7 +111,7 @@ fn unknown_variable(name: &str, known: &[String]) -> Option<String> {
         Some((_, known)) => format!("; did you mean {known}?"),
         None => "; see `concertina serve --help`".to_owned(),
     };
-    Some(format!("the variable {name} of the environment has no meaning{hint}"))
+    Some(format!("unknown environment variable {name}{hint}"))
 }
 
 impl Config {

@@ -1,17 +1,17 @@
-//! Default folders: those of the user for caches and runtime files, and the one of the machine for
+//! Default folders: those of the user for caches and runtime files, and that of the machine for
 //! locks.
 #![allow(clippy::disallowed_methods, reason = "with config the home of the environment")]
 
 use etcetera::BaseStrategy;
 use std::path::PathBuf;
 
-/// The user's cache folder, or the temporary one where there is no home.
+/// The user's cache folder, or a temporary one if there is no home folder.
 pub(crate) fn user_cache() -> PathBuf {
     let base = etcetera::choose_base_strategy().map(|strategy| strategy.cache_dir());
     base.unwrap_or_else(|_| std::env::temp_dir()).join("concertina")
 }
 
-/// The user's runtime folder, or one of his own under the temporary folder.
+/// The user's runtime folder, or a per-user folder in the temporary folder.
 pub(crate) fn user_runtime() -> PathBuf {
     let strategy = etcetera::choose_base_strategy().ok();
     let runtime = strategy.and_then(|strategy| strategy.runtime_dir());
@@ -21,15 +21,15 @@ pub(crate) fn user_runtime() -> PathBuf {
     std::env::temp_dir().join(format!("concertina-{}", user()))
 }
 
-/// The folder in which programs of all users keep locks. It depends on the machine alone: servers
-/// exclude each other from adapters only if they use the same one.
+/// The folder in which programs of all users keep locks. It depends only on the machine: servers
+/// exclude each other from adapters only if they use the same folder.
 pub(crate) fn machine_locks() -> PathBuf {
     if cfg!(windows) {
         let data = std::env::var_os("ProgramData").map(PathBuf::from);
         return data.unwrap_or_else(std::env::temp_dir).join("concertina");
     }
-    // Elsewhere no folder is meant for locks alone. `/var/tmp` is kept over restarts, and is one for
-    // all users on macOS, where each has a temporary folder of its own.
+    // Other platforms have no folder for locks. `/var/tmp` is kept over restarts, and is shared by
+    // all users on macOS, where each user has a separate temporary folder.
     PathBuf::from(if cfg!(target_os = "linux") { "/run/lock" } else { "/var/tmp" })
 }
 

@@ -1,7 +1,7 @@
-//! Arguments + environment + file -> `Config`: every default, bound and unit.
+//! Converts arguments, environment and file into `Config`, with all defaults, bounds and units.
 //!
-//! Precedence: flag, then environment, then file, then default. All contradictions are found here,
-//! before anything is opened. Only this module and `folders` read the environment.
+//! Precedence: flag, environment, file, default. All contradictions are found here, before anything
+//! is opened. Only this crate reads the environment.
 
 mod adapters;
 mod args;
@@ -39,28 +39,28 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Every setting of the server, checked.
+/// All settings of the server, checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// An IP address, or `localhost`, and a port; `:8000` stands for all addresses.
     #[serde(deserialize_with = "listen::deserialize")]
     pub listen: SocketAddr,
-    /// Listening beyond loopback needs this or an API key.
+    /// Allows to listen beyond loopback without an API key.
     pub allow_remote: bool,
     /// The one API key. Prefer `keys`, or `api_key_file`: the file of settings is often shared.
     #[serde(skip_serializing)]
     pub api_key: Option<String>,
-    /// File that holds one API key, in place of `api_key`. It is read again when it changes.
+    /// File that contains one API key, in place of `api_key`. It is read again when it changes.
     pub api_key_file: Option<PathBuf>,
     /// File of API keys and their scopes. It is read again when it changes.
     pub keys: Option<PathBuf>,
-    /// Host names by which browsers may reach the server, besides addresses and local names.
+    /// Host names by which browsers may reach the server, in addition to addresses and local names.
     pub hosts: Vec<String>,
     /// Origins of other sites whose pages may use the server, as in `https://app.example`; `*` for
     /// all.
     pub allow_origins: Vec<String>,
-    /// Model repository folder; the built-in models without it.
+    /// Model repository folder; without it, the built-in models are served.
     pub models: Option<PathBuf>,
     /// Interval of the search for new and changed models in the repository folder; zero for never.
     #[serde(with = "humantime_serde")]
@@ -113,8 +113,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Puts arguments, environment (clap has read it into the arguments), file and defaults
-    /// together and checks the result.
+    /// Combines arguments, environment (clap has read it into the arguments), file and defaults,
+    /// and checks the result.
     ///
     /// # Errors
     /// An unreadable file, an unknown or wrong field, or settings that contradict each other.
@@ -147,7 +147,7 @@ impl Config {
         Ok(toml::from_str(text)?)
     }
 
-    /// Every id of an adapter that is named anywhere.
+    /// Returns every adapter id that occurs in the settings.
     pub fn adapter_ids(&self) -> Vec<String> {
         let Adapters { only, exclude, name, power, memory, .. } = &self.adapters;
         let lists = only.iter().chain(exclude);
@@ -173,7 +173,7 @@ impl Config {
         self.adapters.apply(&args.adapters);
         set(&mut self.models_poll_interval, args.models_poll_interval);
         self.models = args.models.or(self.models.take());
-        // A key of the command line replaces a file of the settings, and the reverse.
+        // A key on the command line replaces a key file in the settings, and the reverse.
         if args.api_key.is_some() || args.api_key_file.is_some() {
             (self.api_key, self.api_key_file) = (args.api_key, args.api_key_file);
         }
@@ -181,7 +181,7 @@ impl Config {
         self.tls.certificate = args.tls_certificate.or(self.tls.certificate.take());
         self.tls.key = args.tls_key.or(self.tls.key.take());
         self.allow_remote |= args.allow_remote;
-        // An empty variable of the environment is one empty text.
+        // An empty environment variable results in one empty text.
         let origins: Vec<String> =
             args.allow_origins.into_iter().filter(|origin| !origin.is_empty()).collect();
         if !origins.is_empty() {
@@ -202,16 +202,16 @@ impl Config {
         let key = key || self.keys.is_some() || self.api_key_file.is_some();
         ensure!(
             self.listen.ip().is_loopback() || key || self.allow_remote,
-            "listening on {} would let anyone on the network in: set api_key or keys, or allow_remote",
+            "listening on {} is open to the whole network; set api_key or keys, or allow_remote",
             self.listen
         );
         ensure!(
             self.api_key.is_none() || self.api_key_file.is_none(),
-            "api_key and api_key_file are both set; leave one of them out"
+            "api_key and api_key_file are both set; remove one of them"
         );
         ensure!(
             self.api_key.as_deref() != Some(""),
-            "api_key is empty: leave it out, or set a key"
+            "api_key is empty; remove it, or set a key"
         );
         self.allow_origins.iter().try_for_each(|origin| check_origin(origin))?;
         self.tls.check()?;
@@ -222,7 +222,7 @@ impl Config {
     }
 }
 
-/// Checks that an origin is written as browsers send it: a scheme, a host, and a port that is not
+/// Checks that an origin has the form that browsers send: a scheme, a host, and a port unless it is
 /// the default of the scheme.
 fn check_origin(origin: &str) -> anyhow::Result<()> {
     if origin == "*" {
@@ -291,7 +291,7 @@ mod tests {
             ("[adapters]\nonly = ['a']\nexclude = ['a']", "both adapters.only"),
             ("listen = '0.0.0.0:8000'", "set api_key or keys, or allow_remote"),
             ("api_key = ''", "api_key is empty"),
-            ("api_key = 'k'\napi_key_file = 'f'", "leave one of them out"),
+            ("api_key = 'k'\napi_key_file = 'f'", "remove one of them"),
             ("[workers]\nenvironment = ['A=b']", "is not the name of a variable"),
             ("allow_origins = ['app.example']", "write it as 'https://app.example'"),
             ("allow_origins = ['data:x']", "is not an origin"),

@@ -6,31 +6,31 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use wire::{self, BATCHES_MAX};
 
-/// Bounds on what clients may ask of the server.
+/// Limits of the resources that clients may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Bytes of one request's body.
+    /// Maximum bytes of a request's body.
     pub body_bytes: usize,
-    /// Bytes of one request's header lines.
+    /// Maximum bytes of a request's header lines.
     pub header_bytes: usize,
-    /// Connections open at once.
+    /// Maximum number of open connections.
     pub connections: usize,
-    /// From the first byte of a request to the end of its header lines.
+    /// Time from the first byte of a request to the end of its header lines.
     #[serde(with = "humantime_serde")]
     pub header_timeout: Duration,
-    /// From the end of the header lines to the end of the body.
+    /// Time from the end of the header lines to the end of the body.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
-    /// Longest time for which a client may leave an answer unread, and the period over which it must
-    /// read 16 KiB per second.
+    /// Maximum time for which a client may leave an answer unread, and the period over which it
+    /// must read 16 KiB per second on average.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
-    /// Event streams open at once.
+    /// Maximum number of open event streams.
     pub event_streams: usize,
-    /// Requests that may wait for an adapter.
+    /// Maximum number of requests that wait for an adapter.
     pub queue_requests: usize,
-    /// Rows that may wait for an adapter.
+    /// Maximum number of rows that wait for an adapter.
     pub queue_rows: u64,
     /// Host memory that clients may make the server hold, in bytes: bodies, parsed and decoded
     /// inputs, and answers until they are written.
@@ -62,10 +62,10 @@ pub struct Workers {
     pub kill_timeout: Duration,
     /// How often a request may run again after it was lost with its worker.
     pub retries: u32,
-    /// Batches that a worker may hold: the one that it runs, and full ones that it has received
-    /// already, so that it need not wait for the next one.
+    /// Batches that a worker may hold: the running one, and full ones that it has already received,
+    /// so that it need not wait for the next one.
     pub slots: u32,
-    /// Wait after an adapter's first fault; doubles with every further one in a row.
+    /// Wait after an adapter's first fault; it doubles with each further consecutive fault.
     #[serde(with = "humantime_serde")]
     pub backoff: Duration,
     /// Longest wait after a fault.
@@ -82,10 +82,10 @@ pub struct Workers {
     /// Workers give up the network, writing to files other than caches, and running programs,
     /// where the platform lets them. Off for a driver that does not bear it.
     pub confine: bool,
-    /// Names of variables of the environment that workers receive besides those that drivers are
+    /// Names of environment variables that workers receive in addition to those that drivers are
     /// known to need.
     pub environment: Vec<String>,
-    /// Requests wait for a quarantined adapter if it is tried again within this time.
+    /// Maximum remaining quarantine of an adapter for which requests wait.
     #[serde(with = "humantime_serde")]
     pub quarantine_wait_max: Duration,
 }
@@ -138,9 +138,9 @@ impl Limits {
             ("queue_rows", usize::try_from(self.queue_rows).unwrap_or(usize::MAX)),
         ];
         for (name, value) in counts {
-            ensure!(value >= 1, "limits.{name} is 0: nothing could be served");
+            ensure!(value >= 1, "limits.{name} is 0, so that no request could be served; set it to 1 or more");
         }
-        // hyper refuses less than this.
+        // hyper rejects a lower limit.
         ensure!(self.header_bytes >= 8192, "limits.header_bytes must be at least 8192");
         ensure!(
             self.host_memory_bytes >= self.body_bytes,
@@ -149,7 +149,7 @@ impl Limits {
             self.host_memory_bytes,
             self.body_bytes
         );
-        // A batch cannot be larger than what is held, and the wire carries no larger one.
+        // A batch cannot be larger than the held memory, and the wire protocol has a maximum size.
         ensure!(
             self.host_memory_bytes as u64 <= wire::BODY_MAX,
             "limits.host_memory_bytes is above {} bytes, the most that one batch may have",
@@ -184,6 +184,6 @@ impl Workers {
 }
 
 pub(super) fn positive(name: &str, value: Duration) -> anyhow::Result<()> {
-    ensure!(!value.is_zero(), "{name} is 0: nothing could ever be in time");
+    ensure!(!value.is_zero(), "{name} is 0; set it to more than 0s");
     Ok(())
 }

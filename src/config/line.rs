@@ -9,10 +9,10 @@ use toml::{Table, Value};
 pub const CHANGEABLE: [&str; 3] = ["adapters.cpu", "adapters.min", "latency_target"];
 
 impl Config {
-    /// These settings with the one of `line` in place, checked, and its name.
+    /// Returns these settings with the setting of `line` replaced and checked, and its name.
     ///
     /// # Errors
-    /// If `line` is not one setting, not one of [`CHANGEABLE`], or its value is wrong.
+    /// If `line` is not a single setting, is not one of [`CHANGEABLE`], or has an invalid value.
     pub fn with_line(&self, line: &str) -> anyhow::Result<(Config, String)> {
         let (name, value) = parse(line)?;
         let name = renamed::present(&name)?.to_owned();
@@ -21,7 +21,7 @@ impl Config {
         set(&mut table, &name, value)?;
         let wrong = |error: toml::de::Error| anyhow!("{name}: {}", error.message().trim());
         let mut config: Config = table.try_into().map_err(wrong)?;
-        // It is never written, so that the table lacks it.
+        // It is never serialized, so that the table lacks it.
         config.api_key.clone_from(&self.api_key);
         config.check()?;
         Ok((config, name))
@@ -38,7 +38,7 @@ impl Config {
         )
     }
 
-    /// True if another value of a setting is in force only after a restart.
+    /// Returns true if another value of a setting takes effect only after a restart.
     fn waits_for_restart(&self, name: &str, value: Value) -> anyhow::Result<bool> {
         let mut table = Table::try_from(self)?;
         set(&mut table, name, value)?;
@@ -46,7 +46,7 @@ impl Config {
         Ok(self.changes(&changed).waiting.iter().any(|waiting| waiting == name))
     }
 
-    /// The line of the configuration file that gives the setting `name` its present value.
+    /// Returns the line of the configuration file that sets `name` to its current value.
     pub fn line_of(&self, name: &str) -> Option<String> {
         let table = Value::Table(Table::try_from(self).ok()?);
         let value = name.split('.').try_fold(&table, |table, key| table.get(key))?;
@@ -54,7 +54,7 @@ impl Config {
     }
 }
 
-/// Name and value of a line.
+/// Parses a line into name and value.
 fn parse(line: &str) -> anyhow::Result<(String, Value)> {
     let form = "must be one line of the configuration file, such as `adapters.min = 1`";
     let mut table: Table = toml::from_str(line).map_err(|_| anyhow!("setting: {form}"))?;
@@ -72,12 +72,12 @@ fn parse(line: &str) -> anyhow::Result<(String, Value)> {
     }
 }
 
-/// Puts a value into the table in which `name` lies.
+/// Sets a value in the table that contains `name`.
 fn set(table: &mut Table, name: &str, value: Value) -> anyhow::Result<()> {
     let (folder, key) = name.rsplit_once('.').unwrap_or(("", name));
     let keys = folder.split('.').filter(|key| !key.is_empty());
     let inner = keys.into_iter().try_fold(table, |table, key| table.get_mut(key)?.as_table_mut());
-    inner.ok_or_else(|| anyhow!("{name}: there is no such setting"))?.insert(key.to_owned(), value);
+    inner.ok_or_else(|| anyhow!("{name}: unknown setting"))?.insert(key.to_owned(), value);
     Ok(())
 }
 
@@ -110,7 +110,7 @@ mod tests {
             assert_eq!(begun.line_of(name).unwrap(), before);
             assert_eq!(changed.line_of(name).unwrap(), after);
             assert_eq!(changed.changes(&begun).live, [name]);
-            // The former value is a line like any other.
+            // The former value is also a valid line.
             assert_eq!(changed.with_line(before).unwrap().0, begun);
         }
         let (changed, name) = begun.with_line("slo = '7s'").unwrap();

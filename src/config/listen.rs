@@ -1,13 +1,13 @@
-//! Addresses to listen on, as people write them.
+//! Parsing of addresses to listen on.
 
 use serde::{Deserialize, Deserializer};
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// The address that `text` names: an IP address and a port, `localhost` and a port, or a port alone
-/// behind a colon, which stands for all addresses of this machine.
+/// Parses an address: an IP address and a port, `localhost` and a port, or only a port after a
+/// colon, which stands for all addresses of this machine.
 ///
 /// # Errors
-/// The accepted forms, if it is none of them.
+/// The accepted forms, if `text` has another one.
 pub(super) fn parse(text: &str) -> Result<SocketAddr, String> {
     let named = text.rsplit_once(':').and_then(|(host, port)| {
         let port = port.parse().ok().filter(|_| port.bytes().all(|c| c.is_ascii_digit()))?;

@@ -1,4 +1,4 @@
-//! Which settings may change while the server runs.
+//! Settings that may change while the server runs.
 
 use super::{Adapters, Config, Limits, Workers};
 use toml::{Table, Value};
@@ -6,14 +6,14 @@ use toml::{Table, Value};
 /// Names of settings that differ between two configurations.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// In force at once.
+    /// Settings that take effect at once.
     pub live: Vec<String>,
-    /// In force after a restart.
+    /// Settings that take effect after a restart.
     pub waiting: Vec<String>,
 }
 
 impl Config {
-    /// What is different in `new`.
+    /// Returns the settings that differ in `new`.
     pub fn changes(&self, new: &Config) -> Changes {
         let waiting = differences(&of_the_start(self), &of_the_start(new));
         let mut live = differences(self, new);
@@ -22,22 +22,22 @@ impl Config {
     }
 }
 
-/// Names of settings that differ.
+/// Returns the names of settings that differ.
 fn differences(old: &Config, new: &Config) -> Vec<String> {
     let mut names = Vec::new();
     compare("", &table(old), &table(new), &mut names);
-    // It is never written down.
+    // It is never serialized.
     if old.api_key != new.api_key {
         names.push("api_key".to_owned());
     }
     names
 }
 
-/// The settings that are built into what runs; those that may change are the defaults. In force as soon
-/// as they are read again (in workers: in those that are started from then on) are the latency target,
-/// the adapters, the bounds of the queue, and what is said of workers, with four exceptions: workers
-/// that are there give signs of life as often as they were asked to when they began, the end of the
-/// server waits for them as long as it would have then, and validation loads keep their limits.
+/// Returns only the settings that are fixed at the start, and defaults for those that may change.
+/// The latency target, the adapters, the limits of the queue, and the settings of workers take
+/// effect as soon as they are read again (in workers: in those that are started later). There are
+/// exceptions: running workers keep their heartbeat interval, the end of the server waits for them
+/// as long as the settings of the start require, and validation loads keep their limits.
 fn of_the_start(config: &Config) -> Config {
     let (limits, workers) = (Limits::default(), Workers::default());
     let Limits { queue_requests, queue_rows, .. } = limits;
@@ -58,7 +58,7 @@ fn of_the_start(config: &Config) -> Config {
     }
 }
 
-/// A configuration that cannot be written has nothing in it that could be compared.
+/// A configuration that cannot be serialized results in an empty table.
 fn table(config: &Config) -> Table {
     Table::try_from(config).unwrap_or_default()
 }

@@ -1,23 +1,24 @@
-//! The filter of the log, checked: a misspelt one would silence the whole log.
+//! The filter of the log, checked, because a misspelt one would suppress the whole log.
 
 use anyhow::{Context, ensure};
 
-/// The variable of the environment that holds it.
+/// The environment variable that contains the filter.
 const VARIABLE: &str = "CONCERTINA_LOG";
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// The target of the access log.
 const ACCESS: &str = "access";
-/// The parts of this program, written as `concertina::engine`: each a crate but the command line.
+/// The parts of this program, written as `concertina::engine`: each is a crate, except the command
+/// line.
 const PARTS: &str = "
     adapter cli config device engine graph kinds model onnx schedule server simulate telemetry top
     types wire worker";
-/// How the targets of libraries begin that log.
+/// Prefixes of the targets of libraries that log.
 const LIBRARIES: &str = "
     ash burn cubecl flex gpu_ h2 hyper interprocess log mio naga opentelemetry reqwest rustls tokio
     tower tracing want warp wgpu";
 
-/// The filter that the environment names; `None` if it names none.
+/// Returns the filter of the environment; `None` if it is not set.
 ///
 /// # Errors
 /// If a part of it is neither a level nor a known target.
@@ -31,7 +32,7 @@ pub fn log_filter() -> anyhow::Result<Option<String>> {
     Ok(Some(with_crates(text)))
 }
 
-/// The filter with the targets that the events of the parts have: `concertina_engine`.
+/// Replaces the parts by the targets of their events, such as `concertina_engine`.
 fn with_crates(text: String) -> String {
     let crates = PARTS.split_whitespace().filter(|part| *part != "cli");
     crates.fold(text, |text, part| {
@@ -39,14 +40,15 @@ fn with_crates(text: String) -> String {
     })
 }
 
-/// The name of the running program as a target: one with models of its own logs under its own.
+/// The name of the running program as a target: a program with custom models logs under its own
+/// name.
 fn program() -> Option<String> {
     let path = std::env::current_exe().ok()?;
     Some(path.file_stem()?.to_str()?.replace('-', "_"))
 }
 
 fn check(text: &str, program: Option<&str>) -> anyhow::Result<()> {
-    // Spans and fields, which may have commas in them, are left to the filter itself.
+    // Spans and fields, which may contain commas, are checked by the filter itself.
     if text.contains('[') {
         return Ok(());
     }

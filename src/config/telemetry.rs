@@ -1,4 +1,4 @@
-//! What the server writes down about itself, and where traces go.
+//! Settings of logs, traces and recordings.
 
 use anyhow::ensure;
 use clap::ValueEnum;
@@ -11,25 +11,26 @@ use std::path::PathBuf;
 pub struct Telemetry {
     /// Form of the log: `text` or `json`.
     pub log_format: LogFormat,
-    /// Whether every HTTP exchange gets a line in the log.
+    /// True if every HTTP exchange is logged.
     pub access_log: bool,
-    /// Address of an OpenTelemetry collector that takes OTLP over HTTP, such as
-    /// `http://127.0.0.1:4318`. No traces without it.
+    /// Address of an OpenTelemetry collector for OTLP over HTTP, such as `http://127.0.0.1:4318`.
+    /// Without it, no traces are sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_endpoint: Option<String>,
-    /// New file that gets the arrival, rows and model of every request, for `concertina simulate`;
-    /// what was measured of the adapters is written beside it, as `.toml`, when the server stops.
+    /// New file for the arrival time, rows and model of every request, for `concertina simulate`.
+    /// When the server stops, the measurements of the adapters are written beside it, as `.toml`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<PathBuf>,
-    /// Share of requests that are traced, 0 to 1. A caller's own decision goes before it.
+    /// Share of requests that are traced, 0 to 1. The sampling decision of a caller takes
+    /// precedence.
     pub trace_share: f64,
 }
 
-/// How lines of the log are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
     /// One JSON object a line, for programs.
@@ -59,7 +60,7 @@ impl Telemetry {
         ensure!(
             self.otlp_endpoint.as_deref().is_none_or(plain),
             "telemetry.otlp_endpoint must begin with http:// (OTLP over HTTP, usually port 4318); \
-             a collector that wants TLS needs a local one in between"
+             for a collector that requires TLS, run a local one in between"
         );
         Ok(())
     }

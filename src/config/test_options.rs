@@ -6,35 +6,35 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use wire::{Injection, Slow, TestLink};
 
-/// Slowest batch and row that can be asked for.
+/// Maximum delay of a batch and of a row.
 const SLOW_MAX: Duration = Duration::from_secs(10);
 
-/// Options that make a server worse on purpose. Empty unless somebody tests.
+/// Options that degrade a server on purpose. Empty except in tests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TestOptions {
-    /// Workers slowed by sleeping, by adapter id: `[test.slow."cpu"]` with `batch = "1ms"` and
-    /// `row = "2ms"` lets no batch of 4 rows be done in less than 9 ms. Two equal adapters get
-    /// unequal speeds by it, without fighting for the processor.
+    /// Workers slowed by sleeping, by adapter id: with `[test.slow."cpu"]`, `batch = "1ms"` and
+    /// `row = "2ms"`, a batch of 4 rows takes at least 9 ms. Two equal adapters can be given
+    /// different speeds without competition for the processor.
     pub slow: BTreeMap<String, Slow>,
-    /// What is to go wrong in workers. `[[test.faults]]` with `fault = "crash"`, `adapter = "cpu"`,
-    /// `at = 3` and `workers = 1` lets the first worker of `cpu` abort at its third step.
+    /// Faults to inject into workers. With `[[test.faults]]`, `fault = "crash"`, `adapter = "cpu"`,
+    /// `at = 3` and `workers = 1`, the first worker of `cpu` aborts at its third step.
     pub faults: Vec<Injection>,
     /// Workers connect over TCP, through a forwarder that delays or cuts: `[test.link]` with
     /// `listen = "127.0.0.1:7001"`, the server's end, and `connect = "127.0.0.1:7002"`, the forwarder's.
     pub link: Option<TestLink>,
-    /// Adapters are listed again whatever the kernel says of any device, not only of graphics
-    /// cards, which tests cannot unplug.
+    /// Adapters are listed again after kernel events of any device, not only of graphics cards,
+    /// which tests cannot unplug.
     pub all_uevents: bool,
 }
 
 impl TestOptions {
-    /// Whether nothing is asked for: the case of every server that is not tested.
+    /// Returns true if no option is set, as in every server that is not tested.
     pub fn is_empty(&self) -> bool {
         *self == TestOptions::default()
     }
 
-    /// Says at the start what an operator must not overlook.
+    /// Warns at the start about each option that is set.
     pub fn warn(&self) {
         for (adapter, Slow { batch, row }) in &self.slow {
             tracing::warn!(
@@ -49,7 +49,7 @@ impl TestOptions {
             );
         }
         if self.all_uevents {
-            tracing::warn!("adapters are listed for every device: remove all_uevents from [test]");
+            tracing::warn!("adapters are listed again for events of every device: remove all_uevents from [test]");
         }
         for injection in &self.faults {
             tracing::warn!(

@@ -1,15 +1,15 @@
-//! Where the server's certificate is.
+//! Settings of TLS.
 
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The server's certificate and its key; with them it speaks HTTPS, and nothing else. Both files
-/// are read again when one changes.
+/// The server's certificate and its key; with them it accepts only HTTPS. Both files are read again
+/// when one changes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
-    /// PEM file: the server's certificate, then those that lead from it to its authority.
+    /// PEM file: the server's certificate, then the intermediate certificates up to its authority.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<PathBuf>,
     /// PEM file: the certificate's private key, without a passphrase.
@@ -18,7 +18,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Certificate and key, if TLS is to be spoken.
+    /// Returns the files of certificate and key, if TLS is enabled.
     pub fn files(&self) -> Option<(PathBuf, PathBuf)> {
         self.certificate.clone().zip(self.key.clone())
     }

@@ -36,7 +36,7 @@ fn settings_are_read_again_on_sighup() {
     // A file that cannot be read or contradicts itself changes nothing.
     for (broken, why) in [("[adapters", "TOML"), ("[adapters]\nmax = 0", "adapters.max is 0")] {
         reconfigure(&server, broken);
-        wait_for_log(&server, "the settings stay as they were");
+        wait_for_log(&server, "failed to reload the settings");
         wait_for_log(&server, why);
         assert_eq!(digits(&server.post(INFER, SEVEN)), [7]);
     }
@@ -115,7 +115,7 @@ fn second_sigterm_after_a_second_ends_at_once_and_logs_the_requests_that_were_cu
     assert!(!server.log().contains("stopped at once"), "{}", server.log());
     server.terminate();
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
-    assert!(server.log().contains("stopped at once; cut: 3 requests"), "{}", server.log());
+    assert!(server.log().contains("stopped at once; aborted requests: 3"), "{}", server.log());
     wait_for("the worker is gone", HANG, || !is_worker(pid));
     assert!(connections.iter_mut().all(|connection| connection.receive().is_err()));
 }

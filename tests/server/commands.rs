@@ -71,7 +71,7 @@ fn settings_come_from_flags_then_environment_then_file() {
 fn contradictory_settings_are_rejected() {
     let cases = [
         ("[adapters]\nmin = 3\nmax = 2", "adapters.min is 3, but adapters.max is 2"),
-        ("[adapters]\nmax = 0", "nothing could ever serve"),
+        ("[adapters]\nmax = 0", "no adapter could serve"),
         ("[adapters]\nonly = ['a']\nexclude = ['a']", "named in both"),
         ("[adapters]\ncolour = 'red'", "unknown field `colour`"),
         ("[limits]\nhost_memory_bytes = 5", "could never be served"),

@@ -169,7 +169,7 @@ fn a_taken_port_is_an_error() {
     let first = Setup::cpu().start();
     let (status, log) = Setup::cpu().listen(first.address).fail();
     assert_eq!(status.code(), Some(1));
-    assert!(log.contains(&format!("cannot listen on {}", first.address)), "{log}");
+    assert!(log.contains(&format!("failed to listen on {}", first.address)), "{log}");
     check_still_serves(&first);
 }
 

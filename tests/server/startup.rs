@@ -150,7 +150,7 @@ fn common_forms_of_listen_addresses_are_accepted() {
     assert_eq!(server.get("/v2/health/live").status, 200);
     let (status, log) = Setup::cpu().listen_to(":0").fail();
     assert_eq!(status.code(), Some(1));
-    assert!(log.contains("listening on 0.0.0.0:0 would let anyone"), "{log}");
+    assert!(log.contains("listening on 0.0.0.0:0 is open to the whole network"), "{log}");
     let server = Setup::cpu().listen_to(":0").args(&["--allow-remote"]).start();
     assert!(server.address.ip().is_unspecified());
     for wrong in ["unix:/run/x.sock", "8000", "gpu-box:8000", "localhost"] {
