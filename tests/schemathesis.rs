@@ -12,7 +12,7 @@
 use serde_json::{Value, json};
 use std::process::Command;
 use testkit::images::{SEVEN, digits};
-use testkit::{Folder, Server, Setup, models, tell};
+use testkit::{Folder, Server, Setup, models, report};
 
 /// The key in `tests/schemathesis.toml`.
 const KEY: &str = "cnc_for_schemathesis";
@@ -78,7 +78,7 @@ fn echo_alone(described: &Value) -> Value {
 #[test]
 fn schemathesis_finds_no_violation() {
     if std::env::var_os("CONCERTINA_TEST_SCHEMATHESIS").is_none() {
-        return tell(
+        return report(
             "SKIPPED: CONCERTINA_TEST_SCHEMATHESIS does not name the command schemathesis; \
              tests/run installs it",
         );

@@ -10,12 +10,12 @@
 #![allow(clippy::disallowed_methods, reason = "which Python to use comes from the environment")]
 
 use std::process::Command;
-use testkit::{Folder, Setup, models, tell};
+use testkit::{Folder, Setup, models, report};
 
 /// Runs a script of `tests/` and returns its output; `None` without Python.
 fn run_script(script: &str, args: &[&str]) -> Option<String> {
     let Some(python) = std::env::var_os("CONCERTINA_TEST_PYTHON") else {
-        tell(
+        report(
             "SKIPPED: CONCERTINA_TEST_PYTHON does not name a Python with tritonclient[http]; \
              tests/run makes one",
         );
@@ -53,7 +53,7 @@ fn stock_clients_keep_their_connections_after_rejections() {
     server.wait_until_ready();
     let out = run_script("clients_test.py", &[&server.address.to_string(), KEY]);
     if let Some(out) = out {
-        out.lines().filter(|line| line.starts_with("SKIPPED: ")).for_each(tell);
+        out.lines().filter(|line| line.starts_with("SKIPPED: ")).for_each(report);
         assert!(out.contains(" passed, 0 failed"));
     }
 }

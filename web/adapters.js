@@ -1,4 +1,4 @@
-// One card per adapter: what it is, what it does, and why.
+// One card per adapter: its identity, its state, and the reason for it.
 
 import { call } from "./api.js";
 import { attr, fill, h, keyed, show, text, textWithIds } from "./dom.js";
@@ -10,7 +10,7 @@ import { store } from "./store.js";
 import { progress, why } from "./why.js";
 
 const MODES = [["auto", "on and off as requests need it"], ["on", "keep on"], ["off", "keep off"]];
-const CALM_MS = 1000; // between two batches an adapter is idle: shown as busy for this long
+const CALM_MS = 1000; // an adapter is idle between two batches: it is shown as busy for this long
 
 export function renderAdapters(view) {
   const unused = view.snapshot.adapters.filter(({ state }) => state === "unused");
@@ -45,15 +45,15 @@ function updateWhy(view, adapter, context) {
   textWithIds(view.words, words);
 }
 
-// ---- Adapters that are not used: small
+// ---- Unused adapters: small cards
 
 function makeUnused() {
   const state = makeState();
-  const because = makeWhy();
+  const reason = makeWhy();
   const name = h("h3");
   const facts = h("p", { class: "faint small" });
-  const root = h("li", { class: "card compact", "data-testid": "adapter-card" }, h("div", { class: "top" }, name, state.root), facts, because.root);
-  return { root, state, because, name, facts };
+  const root = h("li", { class: "card compact", "data-testid": "adapter-card" }, h("div", { class: "top" }, name, state.root), facts, reason.root);
+  return { root, state, reason, name, facts };
 }
 
 function updateUnused(card, adapter, context) {
@@ -62,24 +62,24 @@ function updateUnused(card, adapter, context) {
   text(card.name, adapter.name);
   textWithIds(card.facts, facts(adapter));
   updateState(card.state, adapter.state);
-  updateWhy(card.because, adapter, context);
+  updateWhy(card.reason, adapter, context);
 }
 
 function facts(adapter) {
   return [...new Set([adapter.vendor, apiName(adapter.api), adapter.class, adapter.id])].filter(Boolean).join(" · ");
 }
 
-// ---- Adapters that are used
+// ---- Used adapters
 
 function makeCard(adapter) {
   const card = {
     name: h("h3", { id: `adapter-${adapter.id}` }), since: h("span", { class: "faint" }), facts: h("p", { class: "faint small facts" }),
-    state: makeState(), because: makeWhy(), start: makeProgress(), retry: makeRetry(), busyAt: -CALM_MS,
+    state: makeState(), reason: makeWhy(), start: makeProgress(), retry: makeRetry(), busyAt: -CALM_MS,
     figures: makeFigures(), memory: makeMemory(), sensors: h("p", { class: "sensors small faint" }),
     modes: makeModes(adapter), error: h("p", { class: "error", role: "alert", hidden: true }), numbers: makeNumbers(),
   };
   const top = h("div", { class: "top" }, h("span", { class: "swatch", "aria-hidden": "true" }), card.name, card.state.root);
-  card.root = h("li", { class: "card", "data-testid": "adapter-card", "aria-labelledby": `adapter-${adapter.id}` }, top, card.facts, card.because.root,
+  card.root = h("li", { class: "card", "data-testid": "adapter-card", "aria-labelledby": `adapter-${adapter.id}` }, top, card.facts, card.reason.root,
     card.start.root, card.retry.root, card.figures.root, card.memory.root, card.sensors,
     h("div", { class: "foot" }, card.modes.root, card.since), card.error, card.numbers.root);
   return card;
@@ -94,7 +94,7 @@ function updateCard(card, adapter, context, allRequests) {
   textWithIds(card.facts, facts(adapter));
   text(card.since, state === "busy" || state === "idle" ? busyWords(adapter) : `${state} for ${duration(context.now - adapter.since_ms)}`);
   updateState(card.state, state);
-  updateWhy(card.because, adapter, context);
+  updateWhy(card.reason, adapter, context);
   updateProgress(card.start, adapter, context.now);
   updateRetry(card.retry, adapter, context.now);
   updateFigures(card.figures, adapter, allRequests);
@@ -110,12 +110,12 @@ function calm(card, adapter, now) {
   return adapter.state === "idle" && now - card.busyAt < CALM_MS ? "busy" : adapter.state;
 }
 
-/** How long an adapter has been idle or busy changes with every batch and tells nothing; this does. */
+/** The time in the state idle or busy changes with every batch, so the share of busy time is shown instead. */
 function busyWords({ recent }) {
   return recent ? `busy ${percent(recent.busy)} of the time` : "";
 }
 
-// ---- Starting and waiting to be tried again
+// ---- Progress of a start, and the wait in quarantine
 
 function makeProgress() {
   const words = h("span");
@@ -145,14 +145,14 @@ function makeRetry() {
 function updateRetry(view, adapter, now) {
   const waits = adapter.state === "quarantined" && adapter.retry_at_ms != null;
   show(view.root, waits);
-  if (waits) text(view.words, adapter.retry_at_ms > now ? `Tried again in ${duration(adapter.retry_at_ms - now)}` : "Tried again when it is needed");
+  if (waits) text(view.words, adapter.retry_at_ms > now ? `Next try in ${duration(adapter.retry_at_ms - now)}` : "Next try when it is needed");
 }
 
 // ---- Figures
 
 const FIGURES = [
   ["rows/s", "over the last 30 seconds", ({ recent: r }) => recent(r?.rows_per_s, number)],
-  ["of requests", "share of all requests of the last 30 seconds", ({ recent: r }, all) => recent(r && all > 0 ? r.requests_per_s / all : null, percent)],
+  ["share of requests", "share of all requests of the last 30 seconds", ({ recent: r }, all) => recent(r && all > 0 ? r.requests_per_s / all : null, percent)],
   ["queue p50 / p99", "time that requests waited", ({ recent: r }) => quantiles(r?.queue_p50_ms, r?.queue_p99_ms)],
   ["run p50 / p99", "time of batches on the adapter", ({ recent: r }) => quantiles(r?.run_p50_ms, r?.run_p99_ms)],
 ];
@@ -179,7 +179,7 @@ function updateMemory(view, { memory_used_bytes: used, memory_budget_bytes: budg
   fill(view.bar, budget ? (used ?? 0) / budget : 0);
 }
 
-/** A card that sleeps is not woken to be read; a reading that is missing is not 0. */
+/** The server does not wake a sleeping card to read its sensors; a missing reading is unknown, not 0. */
 function sensorWords({ sensors }) {
   if (sensors?.asleep) return "Sensors: asleep, not woken to be read";
   const readings = sensors && [sensors.utilisation, sensors.power_watts, sensors.temperature_celsius];
@@ -188,7 +188,7 @@ function sensorWords({ sensors }) {
   return `Utilisation ${known(utilisation, percent)} · ${power == null ? "power unknown" : watts(power)} · ${temperature == null ? "temperature unknown" : celsius(temperature)}`;
 }
 
-// ---- The operator's hand
+// ---- Modes
 
 function makeModes(adapter) {
   const modes = { error: "", pending: null };
@@ -221,7 +221,7 @@ function showError(card) {
   show(card.error, card.modes.error !== "");
 }
 
-/** For the summary: how many are on of those that can be. */
+/** Returns the numbers of active and of used adapters, for the summary. */
 export function countOn(adapters) {
   const used = adapters.filter(({ state }) => state !== "unused");
   return { on: used.filter(({ state }) => isOn(state)).length, used: used.length };

@@ -1,4 +1,4 @@
-// What a model answered, by whom, and how long it took.
+// The answer of a model, with its adapters and its times.
 
 import { attr, byId, fill, h, show, text } from "./dom.js";
 import { milliseconds, percent, UNKNOWN } from "./format.js";
@@ -21,9 +21,9 @@ export function showWaiting() {
   text(byId("answer-error"), "");
 }
 
-export function showFailure(words) {
+export function showFailure(message) {
   part("none");
-  text(byId("answer-error"), words);
+  text(byId("answer-error"), message);
   show(byId("answer-times"), false);
 }
 
@@ -44,7 +44,7 @@ function updateBar({ bar, value, root }, probability, best) {
   attr(root, "data-best", best);
 }
 
-/** What was read out of a file: words with their scores, and where in the picture they are. */
+/** Shows the texts found in a file, with their scores and their places in the picture. */
 export async function showReading(answer, timing, file) {
   const output = (...names) => answer.outputs.find(({ name }) => names.includes(name));
   const words = output("text", "label");
@@ -53,7 +53,7 @@ export async function showReading(answer, timing, file) {
   const scores = output("score")?.data ?? [];
   byId("answer-found").replaceChildren(...words.data.map((word, at) =>
     h("li", {}, h("span", { text: word }), h("span", { class: "faint small", text: scores[at] === undefined ? "" : percent(scores[at]) }))));
-  if (words.data.length === 0) byId("answer-found").replaceChildren(h("li", { class: "faint", text: "Nothing was found." }));
+  if (words.data.length === 0) byId("answer-found").replaceChildren(h("li", { class: "faint", text: "Nothing found" }));
   showTimes(timing);
   show(byId("answer-picture"), await drawPlaces(byId("answer-picture"), file, output("polygon", "box")));
 }

@@ -2,7 +2,7 @@
 
 const KEY = "concertina-api-key";
 
-/** Storage can be forbidden; then the key lasts as long as the page. */
+/** Storage can be forbidden; then the key is kept as long as the page is open. */
 let remembered = null;
 
 function key() {
@@ -18,7 +18,7 @@ export function setKey(value) {
   try {
     sessionStorage.setItem(KEY, value);
   } catch {
-    // remembered for this page
+    // kept for this page only
   }
 }
 
@@ -27,18 +27,18 @@ export function authorization() {
   return value ? { authorization: `Bearer ${value}` } : {};
 }
 
-/** The words of a failed answer. */
+/** Returns the error text of a failed answer. */
 export async function errorOf(response) {
   try {
     const { error } = await response.json();
     if (typeof error === "string") return error;
   } catch {
-    // no JSON: a proxy answered
+    // not JSON: the answer of a proxy
   }
   return `the server answered ${response.status} ${response.statusText}`.trim();
 }
 
-/** `{data, response}`, or `{error}` in words; never throws. */
+/** Sends a request; returns `{data, response}` or `{error}` as text; never throws. */
 export async function call(method, path, body, headers = {}) {
   const sent = body === undefined ? {} : { body: typeof body === "string" || body instanceof Blob ? body : JSON.stringify(body) };
   try {

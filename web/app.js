@@ -1,4 +1,4 @@
-// The page: one store, and views that show it.
+// The page: one store, and the views that render it.
 
 import { renderAdapters } from "./adapters.js";
 import { renderDecisions, setUpDecisions } from "./decisions.js";
@@ -17,7 +17,7 @@ const VIEWS = [renderHeader, renderAdapters, renderLoad, renderTimeline, renderD
 let planned = 0;
 let later = 0;
 
-/** However much arrives, it is drawn once per frame, and not at all while the page is hidden. */
+/** Plans one rendering per frame, whatever the number of changes, and none while the page is hidden. */
 function schedule() {
   if (document.hidden) return;
   planned ||= requestAnimationFrame(render);
@@ -35,7 +35,7 @@ function render() {
   for (const draw of VIEWS) draw(view);
 }
 
-/** Durations go on while nothing arrives; where something does, nothing is drawn besides. */
+/** Updates durations once a second if nothing is received; otherwise each change renders them. */
 function again() {
   clearTimeout(later);
   later = setTimeout(schedule, 1000);
@@ -43,12 +43,12 @@ function again() {
 
 store.changed = schedule;
 for (const setUp of [setUpHeader, setUpTimeline, setUpLoad, setUpDecisions, setUpPlayground]) setUp();
-byId("whatif").addEventListener("toggle", ({ target }) => target.open && import("./whatif.js").then(({ ask }) => ask()));
-document.addEventListener("visibilitychange", schedule); // what was due while the page was hidden
+byId("whatif").addEventListener("toggle", ({ target }) => target.open && import("./whatif.js").then(({ compare }) => compare()));
+document.addEventListener("visibilitychange", schedule); // renders the changes since the page was hidden
 schedule();
 follow();
 
-/** For tests, to be read only. */
+/** For tests, read-only. */
 globalThis.concertina = Object.freeze({
   bandsAt: newestOn,
   get samples() { return store.samples.length; },

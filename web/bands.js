@@ -1,19 +1,19 @@
-// Draws on the time line's canvases: who was on when, and what was decided.
+// Drawing on the timeline's canvases: the states of adapters, and the decisions.
 
 import { adapterColour, colour } from "./hues.js";
 import { CHANGES, isOn } from "./states.js";
 
 const LOOK = { busy: 1, idle: 0.42, loading: "hatch", starting: "hatch", draining: 0.2, stopping: 0.2 };
 const GAP_MS = 2500; // the samples are a second apart
-export const LANE = 7; // pixels of the strip that marks the quarantined
+export const LANE = 7; // pixels of the strip that marks quarantined adapters
 
-/** How many were on in a sample. */
+/** Returns the number of active adapters in a sample. */
 export const onIn = (sample) => Object.values(sample.on).filter(isOn).length;
 
-/** How many were in quarantine or worse: marked below those that are on. */
+/** Returns the number of quarantined or unreaped adapters, which are drawn below the active ones. */
 export const outIn = (sample) => Object.keys(sample.on).length - onIn(sample);
 
-/** Stretches of time in which an adapter stays in one state at one height. */
+/** Returns the periods in which an adapter keeps one state at one height. */
 export function runsOf(samples, order) {
   const [runs, open] = [[], new Map()];
   samples.forEach((sample, at) => {
@@ -113,7 +113,7 @@ function line(pen, x1, y1, x2, y2) {
 
 const SIZE = 9;
 const shapes = new Map(Object.entries(CHANGES).map(([change, { path }]) => [change, new Path2D(path)]));
-const LINED = new Set(["start", "resume", "drain", "quarantine"]); // loading a model changes nothing on the time line
+const LINED = new Set(["start", "resume", "drain", "quarantine"]); // loading a model has no line on the timeline
 
 /** A tick for what turned something on or off, and its shape on top if `glyphs`. */
 export function drawMarks(u, decisions, toX, glyphs) {

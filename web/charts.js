@@ -1,4 +1,4 @@
-// The two charts of the time line: what was outstanding, and who was on.
+// The two charts of the timeline: outstanding requests, and active adapters.
 
 import { drawBands, drawMarks } from "./bands.js";
 import { clock } from "./format.js";
@@ -7,7 +7,7 @@ import { colour } from "./hues.js";
 const FONT = "11px system-ui, sans-serif";
 const AXIS = 40; // both charts begin at the same place
 
-/** `source` gives `runs`, `decisions`, `expected` with their `marks`, and `toX` at the time of drawing; `on` takes events. */
+/** Creates the charts. `source` has `runs`, `decisions`, `expected` with their `marks`, and `toX` when they are drawn; `on` receives events. */
 export function makeCharts(source, on, above, below) {
   const outstanding = chart(above, {
     ...common(on, 132, true),
@@ -59,7 +59,7 @@ function area(name) {
   };
 }
 
-/** Colours come as `rgb(…)` from the style sheet. */
+/** The style sheet returns colours as `rgb(…)`. */
 const translucent = (rgb) => rgb.replace("rgb(", "rgba(").replace(")", ", 0.28)");
 
 function timeAxis(shown) {

@@ -9,7 +9,7 @@ import { store, wall } from "./store.js";
 const SHOWN = 100;
 const ANNOUNCE_EVERY_MS = 5000;
 
-let announced = null; // the newest decision that was read out or was there at the start
+let announced = null; // the newest decision that was announced or present at the start
 let announcedAt = 0;
 
 export function renderDecisions({ decisions, snapshot, now }) {
@@ -30,7 +30,7 @@ function updateFilter(adapters) {
 function makeRow(decision) {
   const at = new Date(wall(decision.at_ms));
   const time = h("time", { datetime: at.toISOString(), title: at.toLocaleString("en-GB") });
-  const adapter = h("span", { class: "who" });
+  const adapter = h("span", { class: "adapter" });
   const what = `${CHANGES[decision.change]?.word ?? decision.change}${decision.model ? ` ${decision.model} on` : ""}`;
   const head = h("p", { class: "decision-head" }, changeGlyph(decision.change), h("strong", { text: what }),
     h("span", { class: `swatch ${hueClass(decision.adapter)}`, "aria-hidden": "true" }), adapter, time);
@@ -44,11 +44,11 @@ function updateRow(row, decision, names, now) {
   attr(row.adapter, "title", decision.adapter);
 }
 
-/** Politely, and no more than a sentence every few seconds. */
+/** Announces the newest decision to screen readers, at most once every few seconds. */
 function announce(decisions, names) {
   const newest = decisions.at(-1);
   announced ??= newest?.seq ?? -1;
-  if (!newest || newest.seq < announced) announced = newest?.seq ?? -1; // the server was started anew
+  if (!newest || newest.seq < announced) announced = newest?.seq ?? -1; // the server was restarted
   if (!newest || newest.seq === announced || performance.now() - announcedAt < ANNOUNCE_EVERY_MS) return;
   const missed = decisions.filter(({ seq }) => seq > announced).length - 1;
   const more = missed > 0 ? ` And ${missed} more decisions.` : "";

@@ -1,8 +1,8 @@
-// Makes nodes and changes only what differs: every update of the page goes through these.
+// Creates nodes and changes only what differs; all updates of the page use these functions.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** A new element; `props` are attributes, handlers (`onclick`) or `class` and `text`. */
+/** Creates an element; `props` are attributes, handlers (`onclick`) or `class` and `text`. */
 export function h(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) set(node, name, value);
@@ -23,22 +23,22 @@ export function svg(tag, attributes, ...children) {
   return node;
 }
 
-/** Text is never parsed: names and errors come from files, drivers and clients. */
+/** Sets text, which is never parsed as HTML: names and errors are from files, drivers and clients. */
 export function text(node, value) {
   if (node.$text === value) return;
   node.$text = value;
   node.textContent = value;
 }
 
-/** Text whose ids, as in `pci-0000:01:00.0`, are not broken at a hyphen. */
+/** Sets text in which ids, such as `pci-0000:01:00.0`, are not broken at a hyphen. */
 export function textWithIds(node, value) {
   if (node.$text === value) return;
   node.$text = value;
-  const parts = value.split(/(\S+-\d\S*)/); // every second one is an id
+  const parts = value.split(/(\S+-\d\S*)/); // every second part is an id
   node.replaceChildren(...parts.map((part, at) => (at % 2 ? h("span", { class: "id", text: part }) : part)));
 }
 
-/** `null`, `undefined` and `false` take the attribute away. */
+/** Sets an attribute; `null`, `undefined` and `false` remove it. */
 export function attr(node, name, value) {
   const wanted = value === true ? "" : value;
   const known = (node.$attrs ??= new Map());
@@ -52,7 +52,7 @@ export function show(node, visible) {
   attr(node, "hidden", !visible);
 }
 
-/** A share between 0 and 1 as the width of a bar; `null` for an unknown one. */
+/** Sets the width of a bar to a share between 0 and 1; `null` for an unknown share. */
 export function fill(node, share) {
   const width = share === null ? "" : `${(Math.min(1, Math.max(0, share)) * 100).toFixed(1)}%`;
   if (node.$width === width) return;
@@ -85,14 +85,14 @@ function removeOthers(views, wanted) {
   }
 }
 
-/** Moving a node takes the focus from it. */
+/** Inserts a node and restores its focus, which is lost when it is moved. */
 function insert(parent, node, place) {
   const focused = node.contains(document.activeElement) ? document.activeElement : null;
   parent.insertBefore(node, place);
   focused?.focus({ preventScroll: true });
 }
 
-/** The options of a `<select>`, the choice kept where it still exists. */
+/** Sets the options of a `<select>`, and keeps the choice if it still exists. */
 export function options(select, values) {
   const joined = JSON.stringify(values);
   if (select.$options === joined) return;

@@ -1,7 +1,7 @@
-// Asks for the first snapshot while the other modules are still loading.
+// Requests the first snapshot while the other modules are still loading.
 
 import { authorization } from "./api.js";
 
 export const first = fetch("api/snapshot", { headers: authorization() })
   .then((response) => (response.ok ? response.json() : null))
-  .catch(() => null); // the stream tells what is wrong
+  .catch(() => null); // the stream reports the error

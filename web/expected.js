@@ -1,21 +1,21 @@
-// Clients that are expected: drawn on the time line, which then reaches into the future, and in words.
+// Expected clients: drawn on the timeline, which then includes the future, and listed as text.
 
 import { byId, h, keyed, show, text } from "./dom.js";
 import { clock } from "./format.js";
 import { adapterColour, colour, hueClass } from "./hues.js";
 import { wall } from "./store.js";
 
-const SHARE = 0.25; // of the time that is shown lies in the future, at most
+const SHARE = 0.25; // maximum share of the shown time that is in the future
 const RISE = 5; // pixels of the strip that marks a window
 
-/** The end of what is shown, in the chart's seconds: the last mark that is near, or now. */
+/** Returns the end of the shown time, in the chart's seconds: the last mark that is near, or now. */
 export function endOf(expected, toX, now, seconds) {
   const limit = now + seconds * SHARE;
   const marks = expected.flatMap((client) => [client.start_at_ms, client.from_ms, client.until_ms]).filter((at) => at != null).map(toX);
   return Math.max(now, ...marks.filter((x) => x <= limit), ...(expected.some((client) => toX(client.from_ms) <= limit && toX(client.until_ms) > limit) ? [limit] : []));
 }
 
-/** A shaded window for each client in the colour of its adapter, and a line where that is to be started. */
+/** Draws a shaded window for each client in the colour of its adapter, and a line at the planned start. */
 export function drawExpected(u, expected, toX) {
   const { ctx, bbox } = u;
   ctx.save();
@@ -50,7 +50,7 @@ function drawStart({ ctx, bbox }, x) {
   ctx.setLineDash([]);
 }
 
-/** The same in words, below the charts. */
+/** Lists the expected clients below the charts. */
 export function renderExpected(expected, adapters) {
   const names = new Map(adapters.map(({ id, name }) => [id, name]));
   const key = ({ adapter, model, from_ms: from, until_ms: until }) => [adapter, model, from, until].join(" ");
@@ -67,5 +67,5 @@ function make({ adapter }) {
 function wordsOf({ adapter, start_at_ms: start, from_ms: from, until_ms: until, text: reason }, names) {
   const name = names.get(adapter) ?? adapter;
   const what = start == null ? `${name} is to be ready` : `Start of ${name} at ${clock(wall(start))}`;
-  return `${what}: ${reason}, and is expected from ${clock(wall(from))} to ${clock(wall(until))}`;
+  return `${what}: ${reason}; expected from ${clock(wall(from))} to ${clock(wall(until))}`;
 }

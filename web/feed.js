@@ -11,7 +11,7 @@ const receiver = { onState, onEvent, onUnavailable };
 let source = new Subscription(receiver);
 let historyDue = false;
 
-/** Only a visible page takes events: a hidden one costs neither the server nor the browser anything. */
+/** Receives events only while the page is visible, so that a hidden page causes no load on server and browser. */
 export function follow() {
   document.addEventListener("visibilitychange", update);
   addEventListener("pagehide", () => source.stop());
@@ -31,7 +31,7 @@ function update() {
   else source.start();
 }
 
-/** Takes the page's own stream: this browser has no shared workers, or its settings forbid them. */
+/** Uses the page's own stream: this browser has no shared workers, or its settings forbid them. */
 function onUnavailable() {
   source = new OwnStream();
   update();
@@ -69,7 +69,7 @@ function onEvent(event, data) {
   else if (event === "decision") receiveDecisions([JSON.parse(data)]);
 }
 
-/** The first snapshot of a new process clears the samples, so the history comes after it. */
+/** The first snapshot of a new process clears the samples, so the history is requested after it. */
 function onSnapshot(snapshot) {
   receiveSnapshot(snapshot);
   if (historyDue) refill();
@@ -79,7 +79,7 @@ function onSnapshot(snapshot) {
 /** Adds the samples from before the page was connected. */
 async function refill() {
   const { data } = await call("GET", "api/history");
-  if (!data) return; // the time line then begins now
+  if (!data) return; // the timeline then begins now
   receiveSamples(data.samples);
   store.changed();
 }

@@ -1,4 +1,4 @@
-// Numbers in words. What is not known is said to be unknown, never shown as 0.
+// Formatting of numbers. An unknown value is shown as unknown, never as 0.
 
 export const UNKNOWN = "unknown";
 const NONE = "–";
@@ -7,7 +7,7 @@ export function known(value, format) {
   return value == null ? UNKNOWN : format(value);
 }
 
-/** For figures of the last seconds: a dash where nothing happened. */
+/** Formats a recent figure; a dash if nothing happened. */
 export function recent(value, format) {
   return value == null ? NONE : format(value);
 }
@@ -20,7 +20,7 @@ export function duration(ms) {
   return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
 }
 
-/** How long ago, coarse once it is long ago, so that old lines stay still. */
+/** Formats an age, less precisely for a longer one, so that old lines do not change. */
 export function ago(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
   if (seconds < 2) return "just now";
@@ -30,10 +30,10 @@ export function ago(ms) {
   return `${Math.floor(seconds / 86400)} d ago`;
 }
 
-/** By how many digits may follow the point. `toLocaleString` makes one anew each time, which was half of an update's cost. */
+/** Formatters by the maximum number of decimals. `toLocaleString` creates one on each call, which was half of the cost of an update. */
 const NUMBERS = [0, 1, 2].map((digits) => new Intl.NumberFormat("en", { maximumFractionDigits: digits }));
 
-/** Three digits that count. */
+/** Formats a number with about three significant digits. */
 export function number(value) {
   const size = Math.abs(value);
   return NUMBERS[size >= 100 ? 0 : size >= 10 ? 1 : 2].format(value);
@@ -45,7 +45,7 @@ export function milliseconds(ms) {
   return duration(ms);
 }
 
-/** `p50` and `p99` of one thing, the unit said once where both share it. */
+/** Formats a pair of quantiles, with one unit if both have the same. */
 export function quantiles(p50, p99) {
   if (p50 == null) return NONE;
   const short = milliseconds(p50);

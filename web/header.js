@@ -1,7 +1,7 @@
-// The bar at the top: is the page connected, is the server ready, and what is it doing.
+// The bar at the top: the connection, the readiness of the server, and a summary of its load.
 
 import { attr, byId, show, text } from "./dom.js";
-import { count, duration, number } from "./format.js";
+import { clock, count, duration, number } from "./format.js";
 import { setKey } from "./api.js";
 import { retry } from "./feed.js";
 import { countOn } from "./adapters.js";
@@ -19,7 +19,7 @@ export function renderConnection() {
   show(byId("retry"), state === "reconnecting");
   show(byId("key"), state === "key");
   show(byId("lost"), state === "reconnecting");
-  text(byId("lost-words"), `What is shown is the last that was heard: ${error ?? ""}.`);
+  text(byId("lost-words"), `${store.snapshot ? `Connection lost; this is from ${clock(performance.timeOrigin + store.receivedAt)}` : "No connection"}. ${error ?? ""}`.trim());
   attr(document.body, "data-connection", state);
 }
 

@@ -1,9 +1,9 @@
-// One colour per adapter, the same on its card, in the time line and in the log.
+// One colour per adapter, the same on its card, in the timeline and in the log.
 
 const HUES = 16;
 const given = new Map();
 
-/** Colours go to the adapters that can be on first, in the server's order. */
+/** Assigns colours in the server's order, first to adapters that can be on. */
 export function giveHues(adapters) {
   const unused = (adapter) => Number(adapter.state === "unused");
   for (const { id } of [...adapters].sort((a, b) => unused(a) - unused(b))) {

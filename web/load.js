@@ -1,4 +1,4 @@
-// The load maker: the server sends itself requests, and every open page sees how it goes.
+// The load generator: the server sends requests to itself, and every open page shows the progress.
 
 import { call } from "./api.js";
 import { attr, byId, fill, options, show, text } from "./dom.js";
@@ -9,8 +9,8 @@ const QUICK = { concurrency: 16, seconds: 20 };
 
 let pending = false;
 let failure = "";
-let quickly = false; // whether the last order came from a button away from the form
-let shown = 0; // when the run began whose values are in the fields
+let quickly = false; // true if the last run was requested by a button outside of the form
+let shown = 0; // the start of the run whose values are in the fields
 
 export function renderLoad({ snapshot, now }) {
   const ready = loadable(snapshot).map(({ name }) => ({ value: name, label: name }));
@@ -29,12 +29,12 @@ export function renderLoad({ snapshot, now }) {
   text(byId("load-error"), failure || (load?.last_error ? `Last error: ${load.last_error}` : ""));
 }
 
-/** Models that load can be made for: one of a chain has to be chosen. */
+/** Returns the models for which load can be generated, which excludes chains. */
 const loadable = ({ models }) => models.filter(({ state, kind }) => state === "ready" && kind !== "ensemble");
 
 const everRan = ({ adapters }) => adapters.some(({ requests, starts }) => requests > 0 || starts > 0);
 
-/** Whichever page began it; once, so that the next run's values can be put in while this one runs. */
+/** Shows the values of a run of any page; only once, so that the values of the next run can be entered meanwhile. */
 function showRun({ model, concurrency, started_ms, ends_ms }) {
   if (started_ms === shown) return;
   shown = started_ms;
@@ -46,15 +46,15 @@ function showRun({ model, concurrency, started_ms, ends_ms }) {
 
 function updateQuick(running, load, now, possible) {
   const button = byId("quick-load");
-  text(button, running ? `Stop load · ${duration(load.ends_ms - now)} left` : "Make some load");
+  text(button, running ? `Stop load · ${duration(load.ends_ms - now)} left` : "Generate load");
   attr(button, "disabled", pending || (!running && !possible));
 }
 
 function statusWords(load, now, possible) {
-  if (!load) return possible ? "It has not run yet. Start it and watch the adapters above." : "No model is ready to be asked.";
+  if (!load) return possible ? "Not run yet" : "No model is ready";
   const answered = `${count(load.answered, "answer")} · ${number(load.failed)} failed · p50 / p99 ${quantiles(load.p50_ms, load.p99_ms)}`;
   if (!load.running) return `Done: ${load.model}, ${load.concurrency} at once · ${answered}`;
-  return `${load.model}, ${load.concurrency} at once · ${duration(load.ends_ms - now)} left · ${answered}. Watch the adapters above.`;
+  return `${load.model}, ${load.concurrency} at once · ${duration(load.ends_ms - now)} left · ${answered}`;
 }
 
 async function act(method, body, away = false) {
@@ -64,7 +64,7 @@ async function act(method, body, away = false) {
   const { error, data } = await call(method, "api/load", body);
   pending = false;
   failure = error ?? "";
-  if (data && store.snapshot) store.snapshot.load = data; // the next snapshot says the same
+  if (data && store.snapshot) store.snapshot.load = data; // as the next snapshot will
   store.changed();
 }
 
@@ -75,8 +75,8 @@ function quick() {
 
 function start(event) {
   event.preventDefault();
-  const asked = { concurrency: Number(byId("load-concurrency").value), seconds: Number(byId("load-seconds").value) };
-  act("POST", { model: byId("load-model").value, ...asked });
+  const settings = { concurrency: Number(byId("load-concurrency").value), seconds: Number(byId("load-seconds").value) };
+  act("POST", { model: byId("load-model").value, ...settings });
 }
 
 export function setUpLoad() {
@@ -87,7 +87,7 @@ export function setUpLoad() {
   together(byId("load-slider"), byId("load-concurrency"));
 }
 
-/** A slider and a field for one number. */
+/** Connects a slider and a field for one number. */
 function together(slider, field) {
   slider.addEventListener("input", () => { field.value = slider.value; });
   field.addEventListener("input", () => { slider.value = field.value; });

@@ -1,13 +1,13 @@
-// Makes of a drawing what the model was trained on, as MNIST has it: light ink on dark paper, the
-// ink fitted into 20×20 and its centre of mass in the middle of 28×28.
+// Converts a drawing into the form of the training data, as in MNIST: light ink on dark paper, the
+// ink scaled to 20×20 and its centre of mass in the middle of 28×28.
 
 export const SIDE = 28;
 const BOX = 20;
 const PEN = 2.6; // of 28: the width of MNIST's strokes, whatever size was drawn
-const FINE = 4; // drawn this much larger and averaged, so edges are soft as MNIST's are
-const SMALLEST = 0.15; // of the pad: a dot stays a dot
+const FINE = 4; // scale of the drawing before it is averaged, so that edges are soft as in MNIST
+const SMALLEST = 0.15; // of the pad: a dot is not enlarged
 
-/** `strokes`: lists of points with `x` and `y` from 0 to 1. Gives 784 bytes. */
+/** Returns 784 bytes for `strokes`, which are lists of points with `x` and `y` from 0 to 1. */
 export function fromStrokes(strokes) {
   const fit = fitted(strokes);
   const first = rasterised(strokes, fit);
@@ -34,7 +34,7 @@ function rasterised(strokes, { scale, middleX, middleY, dx, dy }) {
   return averaged(context.getImageData(0, 0, SIDE * FINE, SIDE * FINE).data);
 }
 
-/** A tap is a stroke too: a line to itself with a round cap. */
+/** Draws a stroke; a tap is a line to the same point with a round cap. */
 export function drawStroke(context, points) {
   context.beginPath();
   context.moveTo(...points[0]);
@@ -75,7 +75,7 @@ function centreOfMass(bytes) {
 
 // ---- Images
 
-/** An image that is 28×28 is taken as it is; others are fitted as a drawing is. */
+/** Returns an image of 28×28 unchanged; others are scaled like a drawing. */
 export async function fromImage(file) {
   const image = await createImageBitmap(file);
   const ready = image.width === SIDE && image.height === SIDE;
@@ -95,14 +95,14 @@ function inkOf(image, side) {
   return { side, bytes: isLight(bytes) ? bytes.map((value) => 255 - value) : bytes };
 }
 
-/** Paper is what there is most of. */
+/** Returns true for a light background, which is the most frequent brightness. */
 function isLight(bytes) {
   return bytes.reduce((sum, value) => sum + value, 0) / bytes.length > 127;
 }
 
 function centred({ side, bytes }) {
   const inked = [...bytes.keys()].filter((at) => bytes[at] > 100);
-  if (inked.length === 0) throw new Error("there is no ink in this image");
+  if (inked.length === 0) throw new Error("this image is blank");
   const [columns, rows] = [inked.map((at) => at % side), inked.map((at) => Math.floor(at / side))];
   const [left, top] = [columns.reduce((a, b) => Math.min(a, b)), rows.reduce((a, b) => Math.min(a, b))];
   const [width, height] = [columns.reduce((a, b) => Math.max(a, b)) - left + 1, rows.reduce((a, b) => Math.max(a, b)) - top + 1];

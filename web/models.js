@@ -1,4 +1,4 @@
-// The models: where each is loaded, how fast it answers, and the buttons of the repository.
+// The models: their adapters, latencies and states, and the buttons of the repository.
 
 import { call } from "./api.js";
 import { attr, byId, h, keyed, show, text } from "./dom.js";
@@ -6,7 +6,7 @@ import { count, milliseconds, number, quantiles, recent } from "./format.js";
 import { hueClass } from "./hues.js";
 import { store } from "./store.js";
 
-const SURE_MS = 4000; // how long "sure?" waits
+const SURE_MS = 4000; // time to confirm
 
 export function renderModels({ snapshot }) {
   const names = new Map(snapshot.adapters.map(({ id, name }) => [id, name]));
@@ -16,13 +16,13 @@ export function renderModels({ snapshot }) {
 
 function makeRow(model) {
   const row = {
-    name: h("strong"), version: h("span", { class: "faint" }), state: h("span", { class: "state" }), places: h("span", { class: "places" }), nowhere: h("span", { class: "faint" }),
+    name: h("strong"), version: h("span", { class: "faint" }), state: h("span", { class: "state" }), places: h("span", { class: "places" }), unloaded: h("span", { class: "faint" }),
     figures: h("p", { class: "small" }), latency: h("span"), verdict: h("span"), reason: h("p", { class: "error" }), rows: h("p", { class: "small faint" }), note: h("p", { class: "small faint" }),
     last: h("p", { class: "small faint" }), failure: h("p", { class: "error", role: "alert" }), doing: h("p", { class: "small faint", role: "status" }),
     pending: "", error: "",
   };
   row.buttons = makeButtons(row, model.name);
-  const where = h("p", { class: "small" }, row.places, row.nowhere);
+  const where = h("p", { class: "small" }, row.places, row.unloaded);
   const head = h("div", { class: "model-head" }, row.name, row.version, row.state, row.buttons.root);
   row.root = h("li", { "data-testid": "model-row", "data-model": model.name }, head, where, row.figures,
     h("p", { class: "small latency" }, row.latency, " ", row.verdict), row.reason, row.rows, row.note, row.last, row.doing, row.failure);
@@ -35,7 +35,7 @@ function updateRow(row, model, names) {
   text(row.state, model.state);
   attr(row.state, "data-state", model.state);
   keyed(row.places, model.adapters, (id) => id, makePlace, (place, id) => text(place.name, names.get(id) ?? id));
-  text(row.nowhere, model.adapters.length ? "" : "loaded nowhere now");
+  text(row.unloaded, model.adapters.length ? "" : "not loaded");
   const rate = recent(model.recent?.requests_per_s, number);
   text(row.figures, `${rate} requests/s · ${count(model.requests, "request")} · ${count(model.errors, "error")}`);
   updateLatency(row, model);
@@ -78,7 +78,7 @@ function makeButtons(row, name) {
   return { load, reload, unload, sure: 0, root: h("span", { class: "actions" }, load, reload, unload) };
 }
 
-/** The first press asks, the second one within a few seconds does it. */
+/** The first press requests a confirmation; a second one within a few seconds unloads the model. */
 function confirmUnload(row, name) {
   if (row.buttons.sure) {
     disarm(row, name);

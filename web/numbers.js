@@ -1,14 +1,14 @@
-// All that is known of an adapter, folded away under its card.
+// Details of an adapter, collapsed below its card.
 
 import { count, duration, known, milliseconds, number, size, watts } from "./format.js";
 import { h, keyed, text } from "./dom.js";
 
 export function makeNumbers() {
   const list = h("dl", { class: "numbers" });
-  return { list, root: h("details", {}, h("summary", { text: "Numbers" }), list) };
+  return { list, root: h("details", {}, h("summary", { text: "Details" }), list) };
 }
 
-/** Nothing is reckoned for details that nobody opened. */
+/** Nothing is computed for details that are closed. */
 export function updateNumbers(view, adapter, context) {
   if (!view.root.open) return;
   const lines = [...work(adapter), ...start(adapter), ...speed(adapter, context.snapshot.models), ...device(adapter)];
@@ -26,7 +26,7 @@ function updateLine(line, [, value]) {
 
 function work({ requests, rows, batches, recent }) {
   return [
-    ["Served in all", `${count(requests, "request")}, ${count(rows, "row")}, ${batches === 1 ? "1 batch" : `${number(batches)} batches`}`],
+    ["Served in total", `${count(requests, "request")}, ${count(rows, "row")}, ${batches === 1 ? "1 batch" : `${number(batches)} batches`}`],
     ["With a batch running", recent ? `${Math.round(recent.busy * 100)} % of the last 30 s` : "not in the last 30 s"],
     ["Batches", recent ? `${number(recent.batches_per_s)} /s` : "none in the last 30 s"],
   ];
@@ -34,7 +34,7 @@ function work({ requests, rows, batches, recent }) {
 
 function start({ starts, starts_last_hour, on_ms, cold_start_ms, open_ms, pid, fault }) {
   const lines = [
-    ["Starts", `${number(starts)}, ${number(starts_last_hour)} of the last hour, on for ${duration(on_ms)} in all`],
+    ["Starts", `${number(starts)}, ${number(starts_last_hour)} of the last hour, on for ${duration(on_ms)} in total`],
     ["Last start took", `${known(cold_start_ms, milliseconds)}, opening the device ${known(open_ms, milliseconds)}`],
     ["Process", pid == null ? "none" : String(pid)],
   ];
@@ -57,7 +57,7 @@ function replicaWords(replica, models) {
   return facts.join(" · ");
 }
 
-/** Rows per second only where the largest batch is known: the fixed part of a batch's time counts. */
+/** Rows per second need the maximum batch, since a part of a batch's time is fixed. */
 function batchWords(replica, models) {
   const formula = `${number(replica.batch_ms)} ms + ${number(replica.row_ms)} ms per row`;
   const rows = models.find(({ name }) => name === replica.model)?.max_rows;
@@ -70,7 +70,7 @@ function device({ memory_bytes, power, sensors, driver, driver_info }) {
   return [
     ["Power above off", power ? `${watts(power.idle_watts)} idle, ${watts(power.active_watts)} busy, ${watts(power.start_watts)} starting${power.assumed ? " (assumed)" : ""}` : "unknown"],
     ["Memory", `${known(memory_bytes, size)}${sensorMemory(sensors)}`],
-    ["Sensors", sensors?.source ?? "none that can be read"],
+    ["Sensors", sensors?.source ?? "not readable"],
     ["Driver", [driver, driver_info].filter(Boolean).join(" ") || "unknown"],
   ];
 }

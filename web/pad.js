@@ -1,4 +1,4 @@
-// The pad to draw a digit on; without a pointer: ready-made digits and image files.
+// The pad for drawing a digit; without a pointer: sample digits and image files.
 
 import { byId, h, text } from "./dom.js";
 import { asCanvas, drawStroke, fromImage, fromStrokes, SIDE } from "./mnist.js";
@@ -7,7 +7,7 @@ import { SAMPLES } from "./samples.js";
 const PEN = 0.075; // of the pad
 
 let strokes = [];
-let bytes = null; // what the model will see; null while nothing is drawn
+let bytes = null; // the input of the model; null while nothing is drawn
 let onDrawn = () => {};
 
 export const drawing = () => bytes;
@@ -70,7 +70,7 @@ async function readFile({ target }) {
     take(read);
     byId("pad").getContext("2d").drawImage(asCanvas(SIDE, read), 0, 0, byId("pad").width, byId("pad").height);
   } catch (error) {
-    text(byId("pad-error"), `This image cannot be read: ${error.message}`);
+    text(byId("pad-error"), `failed to read the image: ${error.message}`);
   }
   target.value = ""; // the same file may be chosen again
 }

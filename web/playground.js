@@ -1,4 +1,4 @@
-// Ask a model something, and see who answered and how long it took.
+// Requests to a model, with the adapters and the times of the answer.
 
 import { call } from "./api.js";
 import { showAnswer, showDigit, showFailure, showReading, showWaiting } from "./answer.js";
@@ -10,9 +10,9 @@ import { binaryRequest, takesFile, zeros } from "./tensors.js";
 
 const WORDS = { image: "Send an image", audio: "Send a recording", bytes: "Send any file" };
 
-let shown = null; // the model that the form is for
+let shown = null; // the model of the form
 let metadata = null;
-let asked = 0;
+let sent = 0;
 
 export function renderPlayground({ snapshot }) {
   const ready = snapshot.models.filter(({ state }) => state === "ready");
@@ -34,14 +34,14 @@ function choose(model) {
   if (!digits) describe(model.name);
 }
 
-/** Models made of the built-in kind take drawings, whatever their name. */
+/** Models of the built-in kind accept drawings, whatever their name. */
 const isDigits = ({ kind, name }) => (kind ?? name) === "digits";
 
 async function describe(name) {
   byId("play-json").value = "";
-  text(byId("play-inputs"), "asking for its inputs …");
+  text(byId("play-inputs"), "Loading the inputs …");
   const { data, error } = await call("GET", `v2/models/${encodeURIComponent(name)}`);
-  if (byId("play-model").value !== name) return; // another one was chosen meanwhile
+  if (byId("play-model").value !== name) return; // another model was chosen meanwhile
   metadata = data;
   text(byId("play-inputs"), error ?? data.inputs.map((input) => `${input.name}: ${input.datatype} [${input.shape.join(", ")}]`).join(" · "));
   if (!data) return;
@@ -50,21 +50,21 @@ async function describe(name) {
   show(byId("play-json-part"), !whole);
   show(byId("run"), !whole);
   show(byId("play-file-part"), data.inputs.length === 1);
-  text(byId("play-file-words"), whole ? WORDS[data.inputs[0].name] ?? "Send a file" : "Send a file's bytes as the input");
+  text(byId("play-file-words"), whole ? WORDS[data.inputs[0].name] ?? "Send a file" : "Send a file");
   attr(byId("play-file"), "accept", whole && data.inputs[0].name === "image" ? "image/*" : null);
 }
 
 function run() {
   const model = byId("play-model").value;
   if (!byId("play-digits").hidden) runDrawing(model);
-  else ask(model, byId("play-json").value, {}, showAnswer);
+  else send(model, byId("play-json").value, {}, showAnswer);
 }
 
 function runDrawing(model) {
   const bytes = drawing();
-  if (!bytes) return showFailure("Draw a digit first, or take a sample.");
+  if (!bytes) return showFailure("Draw a digit first, or choose a sample");
   const image = { name: "image", datatype: "UINT8", shape: [1, SIDE, SIDE], data: [...bytes] };
-  return ask(model, { inputs: [image] }, {}, showDigit);
+  return send(model, { inputs: [image] }, {}, showDigit);
 }
 
 async function runFile({ target }) {
@@ -73,31 +73,31 @@ async function runFile({ target }) {
   if (!file || !metadata) return;
   if (takesFile(metadata)) {
     const headers = { "content-type": file.type && !file.type.endsWith("json") ? file.type : "application/octet-stream" };
-    ask(byId("play-model").value, file, headers, (answer, timing) => showReading(answer, timing, file));
+    send(byId("play-model").value, file, headers, (answer, timing) => showReading(answer, timing, file));
     return;
   }
   try {
     const { body, headers } = binaryRequest(metadata.inputs[0], await file.arrayBuffer());
-    ask(byId("play-model").value, body, headers, showAnswer);
+    send(byId("play-model").value, body, headers, showAnswer);
   } catch (error) {
     showFailure(error.message);
   }
 }
 
-/** Only the newest question's answer is shown. */
-async function ask(model, body, headers, render) {
-  const number = ++asked;
+/** Sends a request; only the answer to the newest one is shown. */
+async function send(model, body, headers, render) {
+  const number = ++sent;
   showWaiting();
   const began = performance.now();
   const { data, error, response } = await call("POST", `v2/models/${encodeURIComponent(model)}/infer`, body, headers);
-  if (number !== asked) return;
+  if (number !== sent) return;
   if (error) return showFailure(error);
   render(data, timing(response, performance.now() - began));
 }
 
 function timing(response, total) {
-  const said = response.headers.get("server-timing") ?? "";
-  const of = (name) => Number(new RegExp(`${name};dur=([0-9.]+)`).exec(said)?.[1] ?? NaN);
+  const header = response.headers.get("server-timing") ?? "";
+  const of = (name) => Number(new RegExp(`${name};dur=([0-9.]+)`).exec(header)?.[1] ?? NaN);
   const adapters = (response.headers.get("x-concertina-adapter") ?? "").split(",").map((id) => id.trim()).filter(Boolean);
   return { queue: of("queue"), run: of("run"), total, adapters };
 }

@@ -1,8 +1,8 @@
-// The picture that a model was sent, with the places that it found.
+// The picture that was sent to a model, with the places that it found.
 
 const WIDEST = 720; // of the canvas; the page scales it down
 
-/** Draws the picture and what was found in it; false if the file is no picture, or nothing has a place. */
+/** Draws the picture and the places; returns false if the file is not a picture, or there are no places. */
 export async function drawPlaces(canvas, file, places) {
   if (!places) return false;
   let picture;
@@ -22,7 +22,7 @@ export async function drawPlaces(canvas, file, places) {
   return true;
 }
 
-/** Four corners each, from polygons or from boxes of left, top, right, bottom. */
+/** Returns four corners for each place, from polygons or from boxes of left, top, right, bottom. */
 function cornersOf({ data, shape }) {
   const size = shape.at(-1) === 2 ? 8 : 4;
   const all = Array.from({ length: Math.floor(data.length / size) }, (_, at) => data.slice(at * size, (at + 1) * size));

@@ -1,4 +1,4 @@
-// The time line at one moment, in words.
+// The timeline at one moment, as text.
 
 import { attr, byId, h, keyed, show, text } from "./dom.js";
 import { clock, number } from "./format.js";
@@ -8,10 +8,10 @@ import { wall } from "./store.js";
 
 const MOST_DECISIONS = 4;
 
-/** `moment`: `{sample, live, decisions}`; the sample is missing where nobody watched. */
+/** Renders a moment, `{sample, live, decisions}`; the sample is missing for times without a connection. */
 export function renderReadout({ sample, live, decisions }, adapters) {
   text(byId("readout-time"), live ? "Now" : sample ? clock(wall(sample.at_ms)) : "–");
-  text(byId("readout-count"), sample ? outstandingWords(sample) : "nothing is known of this time");
+  text(byId("readout-count"), sample ? outstandingWords(sample) : "no data for this time");
   const known = adapters.filter(({ id, state }) => state !== "unused" || sample?.on[id]);
   keyed(byId("readout-adapters"), known, ({ id }) => id, makeAdapter, (view, adapter) => updateAdapter(view, adapter, sample));
   const shown = live ? [] : decisions.slice(-MOST_DECISIONS);
@@ -45,9 +45,9 @@ function makeDecision({ change, adapter, text: words, at_ms, model }, adapters) 
   return { root: h("li", {}, changeGlyph(change), h("strong", { text: what }), ` ${clock(wall(at_ms))} · ${words}`) };
 }
 
-/** The same for those who cannot see the canvas. */
+/** Returns the same as text for screen readers. */
 export function spoken({ sample, decisions }, adapters) {
-  if (!sample) return "nothing is known of this time";
+  if (!sample) return "no data for this time";
   const on = adapters.filter(({ id }) => sample.on[id]).map(({ id, name }) => `${name} ${sample.on[id]}`).join(", ");
   const decided = decisions.slice(-1).map(({ change, text: words }) => `. ${change}: ${words}`).join("");
   return `${clock(wall(sample.at_ms))}, ${outstandingWords(sample)}. ${on || "no adapter on"}${decided}`;

@@ -14,7 +14,7 @@ const pages = new Map(); // by port: the authorization, and the sweeps since the
 class Feed {
   #key;
   #stream;
-  #ports = new Map(); // to whether the page has received the decisions
+  #ports = new Map(); // by port: true if the page has received the decisions
   #state = null; // until the first attempt has ended: pages keep showing the state that they had
   #retryAt = 0;
   #decisions = null; // of this connection; the stream sends each of them once
@@ -27,7 +27,7 @@ class Feed {
   add(port) {
     this.#ports.set(port, false);
     if (this.#state) port.postMessage(this.#stateMessage());
-    this.retry(); // a page that was just opened does not wait for the others' next try
+    this.retry(); // a page that was just opened does not wait for the next try
   }
 
   remove(port) {
@@ -53,7 +53,7 @@ class Feed {
     else if (event === "decision") this.#onDecision(data);
   }
 
-  /** A time stamp means nothing in another context, so the message has the rest of the wait. */
+  /** A timestamp is not valid in another context, so the message contains the remaining wait. */
   #stateMessage() {
     return { type: "state", ...this.#state, waitMs: Math.max(this.#retryAt - performance.now(), 0) };
   }
@@ -75,7 +75,7 @@ class Feed {
   }
 }
 
-/** Also the sign that the page still exists; the answer shows the page that this worker does. */
+/** Subscribes a page. The message also shows that the page still exists, and the answer that this worker does. */
 function subscribe(port, { authorization = "" }) {
   port.postMessage({ type: "alive" });
   const page = pages.get(port);
@@ -97,7 +97,7 @@ function retry(port) {
   feeds.get(pages.get(port)?.authorization)?.retry();
 }
 
-function forgetSilentPages() {
+function removeUnresponsivePages() {
   for (const [port, page] of pages) {
     page.sweeps += 1;
     if (page.sweeps > SWEEPS_KEPT) unsubscribe(port);
@@ -109,4 +109,4 @@ const HANDLERS = { subscribe, unsubscribe, retry };
 globalThis.onconnect = ({ ports: [port] }) => {
   port.onmessage = ({ data }) => HANDLERS[data.type](port, data);
 };
-setInterval(forgetSilentPages, SWEEP_MS);
+setInterval(removeUnresponsivePages, SWEEP_MS);

@@ -1,8 +1,8 @@
-// Ready-made digits as pen strokes, for those who cannot draw: points from 0 to 1, drawn as the pad draws.
+// Sample digits as pen strokes, for users who cannot draw: points from 0 to 1, drawn like those of the pad.
 
 const TURN = Math.PI / 180;
 
-/** Part of an ellipse; angles in degrees, clockwise from the right. */
+/** Returns a part of an ellipse; angles in degrees, clockwise from the right. */
 function arc(x, y, rx, ry, from, to) {
   const steps = 24;
   return Array.from({ length: steps + 1 }, (_, i) => {

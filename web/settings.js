@@ -1,4 +1,4 @@
-// Settings that are changed while the server runs: applied with a click, undone with another.
+// Settings that are changed while the server runs: applied with a click, and undone with another.
 
 import { call } from "./api.js";
 import { attr, byId, h, show, text } from "./dom.js";
@@ -10,7 +10,7 @@ export function onSettingChanged(then) {
   changed = then;
 }
 
-/** A button that puts a line of the settings into force; it may be used once. */
+/** Returns a button that applies a line of the settings; it is disabled meanwhile. */
 export function applyButton(setting, label, testid) {
   const button = h("button", { type: "button", class: "quiet", text: label, "aria-label": `${label}: ${setting}`, "data-testid": testid });
   button.addEventListener("click", () => {
@@ -29,7 +29,7 @@ async function apply(setting) {
   changed();
 }
 
-/** Lists what differs from the configuration file and the command line. */
+/** Lists the settings that differ from the configuration file and the command line. */
 export async function showChanged() {
   const { data } = await call("GET", "api/settings");
   const list = data?.changed ?? [];
@@ -44,7 +44,7 @@ function row({ name, setting, before }) {
     h("span", { class: "faint", text: "To keep it after a restart, put this line into the configuration file: " }), line(setting));
 }
 
-/** A line of the settings, and a button that copies it where pages may; else it is to be selected. */
+/** Returns a line of the settings, with a button that copies it if pages may; otherwise it can be selected. */
 export function line(setting) {
   const code = h("code", { text: setting });
   if (!navigator.clipboard) return h("span", { class: "setting" }, code);

@@ -1,8 +1,8 @@
-// The states of an adapter: how each looks. Every one has its own shape, not only a colour.
+// The appearance of the states of an adapter. Each has its own shape, not only a colour.
 
 import { attr, svg } from "./dom.js";
 
-/** With a worker process: what "on" means. */
+/** The states with a worker process, which are called "on". */
 const ON = new Set(["starting", "loading", "idle", "busy", "draining", "stopping"]);
 export const isOn = (state) => ON.has(state);
 
@@ -29,7 +29,7 @@ export function setStateGlyph(glyph, state) {
   attr(glyph.path, "d", SHAPES[state] ?? SHAPES.off);
 }
 
-/** What was decided, as a small shape: also drawn on the canvas of the time line. */
+/** Decisions as small shapes, which are also drawn on the canvas of the timeline. */
 export const CHANGES = {
   start: { word: "Start", path: "M1 9 5 1l4 8z", tone: "good" },
   resume: { word: "Resume", path: "M2 1l7 4-7 4z", tone: "good" },

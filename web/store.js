@@ -1,4 +1,4 @@
-// What is known of the server. Views read it; only the feed writes.
+// The received state of the server. Views read it; only the feed writes it.
 
 export const DECISIONS_KEPT = 300;
 const HISTORY_MS = 600_000;
@@ -14,7 +14,7 @@ export const store = {
   changed: () => {},
 };
 
-/** The server's time now, in milliseconds since it started. */
+/** Returns the server's current time, in milliseconds since it started. */
 export function serverNow() {
   return store.snapshot.server.uptime_ms + performance.now() - store.receivedAt;
 }
@@ -35,14 +35,14 @@ export function receiveSnapshot(snapshot) {
   store.changed();
 }
 
-/** After a long time away the new process may have run for longer than the old one had. */
+/** After a long disconnection, the new process may have run for longer than the old one had. */
 function isAnotherProcess({ server, decisions }) {
   if (server.uptime_ms < store.snapshot.server.uptime_ms) return true;
   const first = decisions !== undefined;
   return first && Math.abs(Date.now() - server.uptime_ms - store.startedAt) > CLOCK_SLACK_MS;
 }
 
-/** Another process: nothing of the old one's times and numbers means anything now. */
+/** Begins with another process: the times and numbers of the old one are not valid any longer. */
 function begin(snapshot) {
   store.decisions = [];
   store.samples = [];
@@ -57,7 +57,7 @@ export function receiveDecisions(decisions) {
   store.changed();
 }
 
-/** Samples come one by one and, after each connect, as history that overlaps them. */
+/** Samples are received one by one and, after each connect, as history that overlaps them. */
 export function receiveSamples(samples) {
   const last = store.samples.at(-1)?.at_ms ?? -1;
   if (samples.length === 1 && samples[0].at_ms > last) store.samples.push(samples[0]);

@@ -3,7 +3,7 @@
 
 import { errorOf } from "./api.js";
 
-const SILENCE_MS = 10_000; // the server sends a snapshot every second
+const DATA_TIMEOUT_MS = 10_000; // the server sends a snapshot every second
 const BACKOFF_MS = [500, 1000, 2000, 4000, 8000, 15_000];
 
 export class Stream {
@@ -61,7 +61,7 @@ export class Stream {
       await readBlocks(body, watchdog, (block) => this.#receive(block));
       return { opened, error: new Error("the server ended the connection") };
     } catch (error) {
-      return { opened, error: watchdog.fired ? new Error("the server fell silent") : error };
+      return { opened, error: watchdog.fired ? new Error(`no data received for ${DATA_TIMEOUT_MS / 1000} s`) : error };
     } finally {
       watchdog.stop();
     }
@@ -90,7 +90,7 @@ function startWatchdog(controller) {
     stop: () => clearTimeout(timer),
     alive: () => {
       clearTimeout(timer);
-      timer = setTimeout(() => { dog.fired = true; controller.abort(); }, SILENCE_MS);
+      timer = setTimeout(() => { dog.fired = true; controller.abort(); }, DATA_TIMEOUT_MS);
     },
   };
   dog.alive();

@@ -3,7 +3,7 @@
 import { authorization } from "./api.js";
 
 const BEAT_MS = 1000;
-// Counted in beats, not in time: after a pause of this page or of the machine the answers are still due.
+// Counted in beats, not in time: after a pause of this page or of the machine, answers can still arrive.
 const LOST_BEATS = 3; // without an answer from a worker that did answer: it has crashed, perhaps with another page
 const ABSENT_BEATS = 10; // without any answer from a new worker: it cannot be used
 
@@ -14,7 +14,7 @@ export class Subscription {
   #unanswered = 0;
   #answered = false;
 
-  /** The receiver has what that of a `Stream` has, and `onUnavailable()`. */
+  /** The receiver has the methods of a receiver of `Stream`, and `onUnavailable()`. */
   constructor(receiver) {
     this.#receiver = receiver;
   }

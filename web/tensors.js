@@ -1,14 +1,14 @@
-// V2 requests made from a model's metadata.
+// V2 requests created from a model's metadata.
 
 const BYTES_OF = { BOOL: 1, UINT8: 1, INT8: 1, UINT16: 2, INT16: 2, FP16: 2, BF16: 2, UINT32: 4, INT32: 4, FP32: 4, UINT64: 8, INT64: 8, FP64: 8 };
 const MOST_ZEROS = 20_000;
 
 const product = (shape) => shape.reduce((all, length) => all * length, 1);
 
-/** Whether a model takes one whole file, such as an image, instead of tensors. */
+/** Returns true if a model takes one whole file, such as an image, instead of tensors. */
 export const takesFile = ({ inputs }) => inputs.length === 1 && inputs[0].datatype === "BYTES" && inputs[0].shape.join() === "-1,1";
 
-/** One row of zeros; lengths that are free are 1. */
+/** Returns one row of zeros; open dimensions are 1. */
 export function zeros({ inputs }) {
   const tensors = inputs.map(({ name, datatype, shape }) => {
     const fixed = shape.map((length) => (length < 0 ? 1 : length));
@@ -23,10 +23,10 @@ function zeroData(datatype, length) {
   return Array(length).fill(zero);
 }
 
-/** The shape that a file of this length fills: the first free length but the rows, else the rows. */
+/** Returns the shape for a file of this length: an open dimension takes the rest, or else the rows. */
 export function shapeOf({ name, datatype, shape }, length) {
   const width = BYTES_OF[datatype];
-  if (!width) throw new Error(`${name} is of ${datatype}: a file cannot be sent as that`);
+  if (!width) throw new Error(`${name} has datatype ${datatype}, which cannot be sent as a file`);
   const free = shape.findLastIndex((size) => size < 0);
   const others = product(shape.map((size) => (size < 0 ? 1 : size)));
   const rest = length / (width * others);
@@ -36,7 +36,7 @@ export function shapeOf({ name, datatype, shape }, length) {
   return shape.map((size, at) => (at === free ? rest : size < 0 ? 1 : size));
 }
 
-/** Body and headers of a request with one binary tensor behind its JSON. */
+/** Returns body and headers of a request with one binary tensor after its JSON. */
 export function binaryRequest(input, bytes) {
   const tensor = { name: input.name, datatype: input.datatype, shape: shapeOf(input, bytes.byteLength), parameters: { binary_data_size: bytes.byteLength } };
   const json = new TextEncoder().encode(JSON.stringify({ inputs: [tensor] }));

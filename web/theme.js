@@ -1,9 +1,9 @@
-// Light or dark. A plain script, so that a chosen theme is there before the first paint.
+// Light or dark. A plain script, so that a chosen theme is applied before the first paint.
 "use strict";
 (() => {
   const NAME = "concertina-theme";
   const stored = () => { try { return localStorage.getItem(NAME); } catch { return null; } };
-  const store = (theme) => { try { localStorage.setItem(NAME, theme); } catch { /* lasts as long as the page */ } };
+  const store = (theme) => { try { localStorage.setItem(NAME, theme); } catch { /* kept as long as the page is open */ } };
   const system = matchMedia("(prefers-color-scheme: dark)");
   const now = () => document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light");
 

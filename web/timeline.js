@@ -1,4 +1,4 @@
-// The time line of the last minutes: follows along, or stands still where somebody looks closer.
+// The timeline of the last minutes: it follows the present, or is paused for inspection.
 
 import { LANE, onIn, outIn, runsOf } from "./bands.js";
 import { makeCharts } from "./charts.js";
@@ -8,7 +8,7 @@ import { renderReadout, spoken } from "./readout.js";
 import { store, wall } from "./store.js";
 
 const GAP_MS = 2500;
-const NEAR_SHARE = 0.012; // of what is shown: decisions this near to the cursor are told
+const NEAR_SHARE = 0.012; // of the shown time: decisions this near to the cursor are listed
 
 const look = { minutes: 3, paused: false, range: null, cursor: null, frozen: null, drawn: null, inWindow: false };
 const source = { runs: [], decisions: [], expected: [], marks: null, levels: 2, floor: 0, toX: (atMs) => wall(atMs) / 1000 };
@@ -27,10 +27,10 @@ export function renderTimeline(view) {
   expect(view.snapshot);
   const behind = look.paused && newest ? newest.at_ms - (look.frozen.at(-1)?.at_ms ?? newest.at_ms) : 0;
   text(byId("pause"), look.paused ? "Resume" : "Pause");
-  text(byId("behind"), look.paused ? `stands still${behind >= 1000 ? `, ${Math.round(behind / 1000)} s behind` : ""}` : "");
+  text(byId("behind"), look.paused ? `paused${behind >= 1000 ? `, ${Math.round(behind / 1000)} s behind` : ""}` : "");
 }
 
-/** What draws expected clients is loaded with the first of them. */
+/** The module that draws expected clients is loaded with the first of them. */
 function expect({ expected = [], adapters }) {
   if (expected.length && source.marks === null) {
     source.marks = undefined;
@@ -39,7 +39,7 @@ function expect({ expected = [], adapters }) {
   source.marks?.renderExpected(expected, adapters);
 }
 
-/** Once a second, with the newest sample, or when something else is to be seen. */
+/** Redraws once a second, with the newest sample, or when the shown range changes. */
 function redraw(newest = samples().at(-1)) {
   look.drawn = newest;
   if (!charts || !context) return;
@@ -59,7 +59,7 @@ function redraw(newest = samples().at(-1)) {
   draw(charts.bands, [xs, xs.map(() => null)], min, max);
 }
 
-/** High enough to tell the bands apart if all were on. */
+/** Sets the height so that the bands are distinguishable if all adapters are on. */
 function fitBands() {
   const usable = context.snapshot.adapters.filter(({ state }) => state !== "unused").length;
   const height = Math.min(260, Math.max(120, 30 + 22 * usable));
@@ -74,7 +74,7 @@ function draw(chart, data, min, max) {
   });
 }
 
-/** Where nobody watched there is a hole, not a line. */
+/** Returns the columns of the chart; times without samples are a gap, not a line. */
 function columns(list) {
   const [xs, total, inFlight] = [[], [], []];
   const push = (x, a, b) => { xs.push(x); total.push(a); inFlight.push(b); };
@@ -96,7 +96,7 @@ function describe(seen) {
 
 const label = (chart, words) => attr(charts[chart].ctx.canvas, "aria-label", words);
 
-// ---- Looking closer
+// ---- Inspection
 
 function cursor(x) {
   if (x === look.cursor) return;
@@ -136,13 +136,13 @@ function onKey(event) {
   return moveTo(Math.min(max, Math.max(min, (look.cursor ?? max) + KEYS[event.key])));
 }
 
-/** Both charts show the cursor; neither needs to tell the other. */
+/** Moves the cursor of both charts. */
 function moveTo(x) {
   for (const chart of charts.all) chart.setCursor({ left: x === null ? -10 : chart.valToPos(x, "x"), top: x === null ? -10 : 1 }, false);
   cursor(x);
 }
 
-// ---- Standing still, following, and how much is shown
+// ---- Pause, and the shown range
 
 function pause() {
   look.paused = true;

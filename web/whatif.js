@@ -1,28 +1,28 @@
-// What the requests of the last day would have cost under other settings; loaded when it is opened.
+// The cost of the requests of the last day under other settings; loaded when it is opened.
 
 import { authorization, errorOf } from "./api.js";
 import { byId, h, text } from "./dom.js";
 import { count, duration, milliseconds, number } from "./format.js";
 import { applyButton, line, onSettingChanged, showChanged } from "./settings.js";
 
-const AGAIN_MS = 1000; // it is being computed
+const AGAIN_MS = 1000; // while it is being computed
 
-let asking = false;
-onSettingChanged(() => ask());
+let waiting = false;
+onSettingChanged(() => compare());
 
-/** Shows the answer, and waits for it as long as the part is open. */
-export async function ask() {
-  if (asking) return;
-  asking = true;
+/** Shows the comparison, and waits for it as long as the section is open. */
+export async function compare() {
+  if (waiting) return;
+  waiting = true;
   showChanged();
   try {
     while (byId("whatif").open && !(await showAnswer())) await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
   } finally {
-    asking = false;
+    waiting = false;
   }
 }
 
-/** Tells whether there was an answer. */
+/** Shows the answer; returns false while it is being computed. */
 async function showAnswer() {
   const body = byId("whatif-body");
   try {
@@ -47,7 +47,7 @@ function stateOf({ cases, requests, span_ms: span, age_ms: age, reason }) {
 function tableOf(cases) {
   const heads = ["", "in time", "energy", "p99", "setting"].map((words) => h("th", { scope: "col", text: words }));
   const table = h("table", { class: "whatif" }, h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...cases.map(row)));
-  return h("div", { class: "scroll-x", tabindex: "0", role: "region", "aria-label": "What it would have cost" }, table);
+  return h("div", { class: "scroll-x", tabindex: "0", role: "region", "aria-label": "Cost under other settings" }, table);
 }
 
 function row({ what, setting, attainment, watt_hours: energy, p99_s: p99, suggested, better }) {

@@ -70,7 +70,7 @@ impl Sources {
         Sources { one: source(one), other: source(other) }
     }
 
-    /// A flag wins over the environment, also where the two are different arguments.
+    /// Prefers a flag over the environment, even if the two are different arguments.
     fn prefer_arguments<A, B>(&self, one: &mut Option<A>, other: &mut Option<B>) {
         use ValueSource::{CommandLine, EnvVariable};
         match (self.one, self.other) {

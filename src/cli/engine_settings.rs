@@ -75,8 +75,8 @@ fn running_image() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("failed to find the program file of this process")
 }
 
-/// Bytes of host memory for requests and answers: a quarter of what the machine or the container
-/// has at most, since workers need it too.
+/// Bytes of host memory for requests and answers: at most a quarter of the memory of the machine or
+/// the container, since workers need memory too.
 fn host_memory_bytes(config: &Config) -> usize {
     let limit = config.limits.host_memory_bytes;
     let quarter = host_bytes().and_then(|bytes| usize::try_from(bytes / 4).ok());

@@ -39,9 +39,9 @@ impl Live {
         if args.config.is_none() {
             return Ok(());
         }
-        let told = Followed::new(Vec::new())?;
+        let signals = Followed::new(Vec::new())?;
         let reread = move || self.reread(&args);
-        tokio::spawn(told.follow("the settings", reread));
+        tokio::spawn(signals.follow("the settings", reread));
         Ok(())
     }
 

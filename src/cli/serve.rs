@@ -24,7 +24,7 @@ use types::escape;
 use types::key_file;
 
 /// Time for sending the error answers to requests that were not served within the grace period.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const FINAL_RESPONSE_GRACE: Duration = Duration::from_secs(1);
 
 /// Reads the repository, and logs each model that cannot be served with the reason.
 fn catalogue(library: &Library) -> Catalogue {
@@ -67,7 +67,7 @@ pub(super) fn serve(
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("failed to start the runtime")?;
     let traces = traces(&config)?;
-    let serving = serve_until_told(
+    let serving = serve_until_signal(
         (args, config, descriptors),
         (catalogue, marks),
         library,
@@ -80,7 +80,7 @@ pub(super) fn serve(
     outcome
 }
 
-async fn serve_until_told(
+async fn serve_until_signal(
     (args, config, descriptors): (ServeArgs, Config, Option<usize>),
     (catalogue, marks): (Catalogue, Marks),
     library: Library,
@@ -123,11 +123,11 @@ async fn serve_until_told(
     stop.cancel();
     engine.shut_down().await;
     let Workers { stop_timeout, kill_timeout, .. } = config.workers;
-    let patience =
+    let shutdown_limit =
         config.limits.shutdown_grace.saturating_add(stop_timeout).saturating_add(kill_timeout);
     tokio::select! {
         _ = async { tokio::join!(serving, driver) } => tracing::info!("stopped"),
-        () = tokio::time::sleep(patience.saturating_add(Duration::from_secs(1))) => {
+        () = tokio::time::sleep(shutdown_limit.saturating_add(Duration::from_secs(1))) => {
             tracing::warn!("stopped, but a worker did not exit");
         }
         () = signals.second() => {
@@ -151,12 +151,16 @@ fn listed(models: &[String]) -> String {
 
 /// Writes the measurements of the adapters to a file beside the recorded trace.
 fn write_mix(snapshot: &Snapshot, path: &Path) {
-    let mix = toml::to_string(&simulate::Mix::recorded(snapshot)).context("failed to convert it to TOML");
+    let mix =
+        toml::to_string(&simulate::Mix::recorded(snapshot)).context("failed to convert it to TOML");
     let written = mix.and_then(|text| std::fs::write(path, text).context("failed to write it"));
     match written {
         Ok(()) => tracing::info!("wrote the measurements of the adapters to {}", path.display()),
         Err(error) => {
-            tracing::warn!("failed to write the measurements of the adapters to {}: {error:#}", path.display())
+            tracing::warn!(
+                "failed to write the measurements of the adapters to {}: {error:#}",
+                path.display()
+            )
         }
     }
 }
@@ -179,7 +183,7 @@ fn api_limits(config: &Config, keys: KeyRing, tls: Option<Tls>) -> ApiLimits {
         header_timeout: limits.header_timeout,
         body_timeout: limits.body_timeout,
         write_timeout: limits.write_timeout,
-        shutdown_grace: limits.shutdown_grace.saturating_add(LAST_WORDS),
+        shutdown_grace: limits.shutdown_grace.saturating_add(FINAL_RESPONSE_GRACE),
         keys,
         tls,
         hosts: config.hosts.clone(),

@@ -43,18 +43,20 @@ impl Followed {
         mut reread: impl FnMut() -> anyhow::Result<()>,
     ) {
         loop {
-            let told = tokio::select! {
-                hangup = self.hangups.next() => hangup == Hangup::Order,
+            let is_signalled = tokio::select! {
+                hangup = self.hangups.next() => hangup == Hangup::Reload,
                 () = tokio::time::sleep(POLL), if !self.files.is_empty() => false,
             };
             let now = written(&self.files);
-            if now == self.seen && !told {
+            if now == self.seen && !is_signalled {
                 continue;
             }
             self.seen = now;
             match reread() {
                 Ok(()) => tracing::info!("reloaded {what}"),
-                Err(error) => tracing::error!("failed to reload {what}; keeping the current ones: {error:#}"),
+                Err(error) => {
+                    tracing::error!("failed to reload {what}; keeping the current ones: {error:#}")
+                }
             }
         }
     }
@@ -71,7 +73,7 @@ enum Hangup {
     /// The terminal was closed: a process that was started in it ends.
     Terminal,
     /// An operator or a service manager has sent it: the files are read again.
-    Order,
+    Reload,
 }
 
 /// The signals that request the server to stop; they are caught as long as this value exists.

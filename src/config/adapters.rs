@@ -46,16 +46,18 @@ pub struct Adapters {
     pub max: usize,
     /// The policy that determines how many are on.
     pub policy: PolicyName,
-    /// All but `concurrency`: cost of every activation in addition to its energy, in joules.
+    /// All but `concurrency`: the fixed cost of each start in addition to its energy, in joules.
     pub start_penalty_joules: f64,
-    /// All but `concurrency`: what a request that a start makes late is worth, in joules. An idle
-    /// adapter stays on for as long as that and a start cost.
+    /// All but `concurrency`: the penalty for a request that is late because of a start, in joules.
+    /// An idle adapter stays on until idling has cost as much as this and a start.
     pub late_penalty_joules: f64,
-    /// All but `concurrency`: whether adapters are started before clients that come regularly.
+    /// All but `concurrency`: true if adapters are started ahead of clients that send requests
+    /// regularly.
     pub start_ahead: bool,
-    /// All but `concurrency`: activations of one adapter per hour, so that drivers are not cycled for
-    /// nothing. If nothing else is on, one more is always allowed. By default twice as many as any
-    /// measured trace needs (305, at a target of 2 s), which are ten minutes of starting in an hour.
+    /// All but `concurrency`: starts of one adapter per hour, so that drivers are not cycled
+    /// without benefit. If no other adapter is on, one more is always allowed. The default is twice
+    /// the maximum of the measured traces (305, at a target of 2 s), and equals ten minutes of
+    /// starting in an hour.
     pub starts_per_hour_max: u32,
     /// Policy `concurrency`: outstanding rows that one adapter should carry.
     pub target_rows: u64,
@@ -173,7 +175,7 @@ impl Adapters {
 
     /// The elastic policy with its numbers.
     pub fn policy(&self) -> Policy {
-        // Checked to be neither negative nor large.
+        // The check ensures that both are neither negative nor too large for the conversion.
         let price_mj = (self.start_penalty_joules * 1000.0) as u64;
         let late_penalty_mj = (self.late_penalty_joules * 1000.0) as u64;
         let starts_per_hour = self.starts_per_hour_max;

@@ -36,7 +36,7 @@ pub struct ServeArgs {
     /// Priority: `latency`, `balanced`, `energy`, or the plain rule `concurrency`
     #[arg(long, env = "CONCERTINA_POLICY", value_name = "NAME")]
     pub policy: Option<PolicyName>,
-    /// Latency target of models that name none, as in `100ms`
+    /// Latency target of models without a target of their own, as in `100ms`
     #[arg(long, env = "CONCERTINA_LATENCY_TARGET", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub latency_target: Option<Duration>,
     /// Another name of `latency_target`

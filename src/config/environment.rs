@@ -199,21 +199,21 @@ mod tests {
     fn unknown_variables_are_named_with_the_nearest_known_one() {
         let known = ["CONCERTINA_MODELS", "CONCERTINA_LISTEN", "CONCERTINA_API_KEY"];
         let known = known.map(str::to_owned);
-        let told = |name: &str| unknown_variable(name, &known);
+        let warning_for = |name: &str| unknown_variable(name, &known);
         for (name, nearest) in [
             ("CONCERTINA_MODEL", "CONCERTINA_MODELS"),
             ("CONCERTINA_LISTEM", "CONCERTINA_LISTEN"),
             ("CONCERTINA_APIKEY", "CONCERTINA_API_KEY"),
         ] {
-            let told = told(name).unwrap();
+            let warning = warning_for(name).unwrap();
             assert!(
-                told.contains(name) && told.contains(&format!("did you mean {nearest}?")),
-                "{told}"
+                warning.contains(name) && warning.contains(&format!("did you mean {nearest}?")),
+                "{warning}"
             );
         }
-        assert!(told("CONCERTINA_ZZZ").unwrap().ends_with("see `concertina serve --help`"));
-        assert_eq!(told("CONCERTINA_MODELS"), None);
-        assert_eq!(told("CONCERTINA_TEST_ONNX"), None);
-        assert_eq!(told("OTHER_MODEL"), None);
+        assert!(warning_for("CONCERTINA_ZZZ").unwrap().ends_with("see `concertina serve --help`"));
+        assert_eq!(warning_for("CONCERTINA_MODELS"), None);
+        assert_eq!(warning_for("CONCERTINA_TEST_ONNX"), None);
+        assert_eq!(warning_for("OTHER_MODEL"), None);
     }
 }

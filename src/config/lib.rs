@@ -71,8 +71,8 @@ pub struct Config {
     pub runtime_dir: PathBuf,
     /// Locks of adapters, for all users of the machine.
     pub lock_dir: PathBuf,
-    /// Latency target of models that name none. It determines how many adapters are on. Late
-    /// answers are still sent.
+    /// Latency target of models without a target of their own. It determines how many adapters are
+    /// on. Late answers are still sent.
     #[serde(with = "humantime_serde", alias = "slo")]
     pub latency_target: Duration,
     pub tls: Tls,
@@ -134,13 +134,13 @@ impl Config {
     pub fn read(path: &Path) -> anyhow::Result<Config> {
         let name = path.display();
         let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the config file {name}"))?;
+            .with_context(|| format!("failed to read the config file {name}"))?;
         Config::parse(&text).with_context(|| format!("in the config file {name}"))
     }
 
     /// The settings of the text of a file on top of the defaults, unchecked.
     fn parse(text: &str) -> anyhow::Result<Config> {
-        // Text that is no TOML is reported below, with its line.
+        // Text that is not TOML is reported below, with its line.
         if let Ok(table) = toml::from_str(text) {
             renamed::check_table(&table)?;
         }
@@ -209,10 +209,7 @@ impl Config {
             self.api_key.is_none() || self.api_key_file.is_none(),
             "api_key and api_key_file are both set; remove one of them"
         );
-        ensure!(
-            self.api_key.as_deref() != Some(""),
-            "api_key is empty; remove it, or set a key"
-        );
+        ensure!(self.api_key.as_deref() != Some(""), "api_key is empty; remove it, or set a key");
         self.allow_origins.iter().try_for_each(|origin| check_origin(origin))?;
         self.tls.check()?;
         self.limits.check()?;

@@ -1,4 +1,4 @@
-//! Bounds on clients, and timeouts of workers.
+//! Limits for clients, and timeouts of workers.
 
 use super::environment;
 use anyhow::ensure;
@@ -32,23 +32,23 @@ pub struct Limits {
     pub queue_requests: usize,
     /// Maximum number of rows that wait for an adapter.
     pub queue_rows: u64,
-    /// Host memory that clients may make the server hold, in bytes: bodies, parsed and decoded
-    /// inputs, and answers until they are written.
+    /// Maximum host memory for requests of clients, in bytes: bodies, parsed and decoded inputs,
+    /// and answers until they are written.
     pub host_memory_bytes: usize,
-    /// How long admitted requests may go on after the signal to stop.
+    /// Time for which admitted requests may continue after the signal to stop.
     #[serde(with = "humantime_serde")]
     pub shutdown_grace: Duration,
 }
 
-/// Timeouts and retries of workers, and what they may do.
+/// Timeouts and options of workers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Workers {
     /// Time without any message from a worker after which it is killed.
     #[serde(with = "humantime_serde")]
     pub heartbeat_timeout: Duration,
-    /// Longest time between two reports of progress while a worker starts. Tuning kernels for a new adapter can
-    /// take most of a minute for a single shape.
+    /// Longest time between two reports of progress while a worker starts. Tuning kernels for a new
+    /// adapter can take most of a minute for a single shape.
     #[serde(with = "humantime_serde")]
     pub start_timeout: Duration,
     /// Longest time from sending a batch to a worker to its answer.
@@ -60,7 +60,7 @@ pub struct Workers {
     /// Longest wait for the end of a killed worker's process.
     #[serde(with = "humantime_serde")]
     pub kill_timeout: Duration,
-    /// How often a request may run again after it was lost with its worker.
+    /// Maximum number of retries of a request that was lost with its worker.
     pub retries: u32,
     /// Batches that a worker may hold: the running one, and full ones that it has already received,
     /// so that it need not wait for the next one.
@@ -75,12 +75,13 @@ pub struct Workers {
     /// never if zero.
     #[serde(with = "humantime_serde")]
     pub self_check_interval: Duration,
-    /// Time for the validation load of a new model in a process of its own, which delays no other
-    /// model; none if zero.
+    /// Time limit of the validation load of a new model in a separate process, which does not delay
+    /// other models; no validation load if zero.
     #[serde(with = "humantime_serde")]
     pub validation_timeout: Duration,
-    /// Workers give up the network, writing to files other than caches, and running programs,
-    /// where the platform lets them. Off for a driver that does not bear it.
+    /// Revokes the workers' access to the network, to writing files other than caches, and to
+    /// running programs, if the platform supports it. To be turned off for a driver that fails with
+    /// it.
     pub confine: bool,
     /// Names of environment variables that workers receive in addition to those that drivers are
     /// known to need.
@@ -138,7 +139,10 @@ impl Limits {
             ("queue_rows", usize::try_from(self.queue_rows).unwrap_or(usize::MAX)),
         ];
         for (name, value) in counts {
-            ensure!(value >= 1, "limits.{name} is 0, so that no request could be served; set it to 1 or more");
+            ensure!(
+                value >= 1,
+                "limits.{name} is 0, so that no request could be served; set it to 1 or more"
+            );
         }
         // hyper rejects a lower limit.
         ensure!(self.header_bytes >= 8192, "limits.header_bytes must be at least 8192");
@@ -152,7 +156,7 @@ impl Limits {
         // A batch cannot be larger than the held memory, and the wire protocol has a maximum size.
         ensure!(
             self.host_memory_bytes as u64 <= wire::BODY_MAX,
-            "limits.host_memory_bytes is above {} bytes, the most that one batch may have",
+            "limits.host_memory_bytes is above {} bytes, the maximum of one batch",
             wire::BODY_MAX
         );
         positive("limits.header_timeout", self.header_timeout)?;
@@ -163,8 +167,8 @@ impl Limits {
 
 impl Workers {
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        // Four heartbeats fit into the timeout; below this the machine's own scheduling
-        // would look like a dead worker.
+        // Four heartbeats are sent within this timeout; with a shorter one, scheduling delays of
+        // the machine would be mistaken for a dead worker.
         ensure!(
             self.heartbeat_timeout >= Duration::from_millis(200),
             "workers.heartbeat_timeout must be at least 200ms"

@@ -5,7 +5,7 @@ use anyhow::{anyhow, bail, ensure};
 use toml::{Table, Value};
 
 /// Settings that may be changed over HTTP: those whose effect `/api/whatif` shows. A key of scope
-/// `admin` must not name programs, drivers or files of this machine.
+/// `admin` must not be able to name programs, drivers or files of this machine.
 pub const CHANGEABLE: [&str; 3] = ["adapters.cpu", "adapters.min", "latency_target"];
 
 impl Config {

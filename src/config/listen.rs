@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn other_forms_are_told_which_ones_are_accepted() {
+    fn error_for_other_forms_names_the_accepted_ones() {
         for wrong in [
             "",
             ":",

@@ -49,7 +49,9 @@ impl TestOptions {
             );
         }
         if self.all_uevents {
-            tracing::warn!("adapters are listed again for events of every device: remove all_uevents from [test]");
+            tracing::warn!(
+                "adapters are listed again for events of every device: remove all_uevents from [test]"
+            );
         }
         for injection in &self.faults {
             tracing::warn!(

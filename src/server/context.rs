@@ -4,7 +4,7 @@ use crate::http::body::Bodies;
 use crate::http::guard::Guard;
 use crate::http::limits::ApiLimits;
 use crate::operator::live::LiveSettings;
-use crate::operator::load::LoadMaker;
+use crate::operator::load::LoadGenerator;
 use crate::operator::rendered::RenderedSnapshot;
 use crate::operator::whatif::WhatIf;
 use engine::EngineHandle;
@@ -23,7 +23,7 @@ pub(crate) struct ApiState {
     pub(crate) event_streams: Arc<Semaphore>,
     /// The newest snapshot as JSON, shared by all event streams.
     pub(crate) rendered: Arc<RenderedSnapshot>,
-    pub(crate) load: LoadMaker,
+    pub(crate) load: LoadGenerator,
     pub(crate) whatif: WhatIf,
     pub(crate) settings: Option<Arc<dyn LiveSettings>>,
     pub(crate) traces: Traces,
@@ -42,7 +42,7 @@ impl ApiState {
     ) -> Arc<ApiState> {
         let event_streams = limits.event_streams_max.min(Semaphore::MAX_PERMITS);
         Arc::new(ApiState {
-            load: LoadMaker::new(engine.clone(), closing.clone()),
+            load: LoadGenerator::new(engine.clone(), closing.clone()),
             rendered: Arc::default(),
             whatif: WhatIf::default(),
             settings: limits.settings.clone(),
@@ -57,14 +57,14 @@ impl ApiState {
     }
 }
 
-/// A model as a path names it.
+/// A model as named in a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) version: Option<String>,
 }
 
-/// The Unix time in seconds at which a server started that has been running for `uptime`.
+/// Returns the Unix time in seconds at which a server started that has been running for `uptime`.
 fn started(uptime: Duration) -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.saturating_sub(uptime).as_secs()

@@ -20,26 +20,26 @@ use types::error::Error;
 use types::tensor::{Datatype, Tensors};
 use warp::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Most rows into which inputs are cut here, as for batches and chunks.
+/// Maximum number of rows into which inputs are cut here, as for batches and chunks.
 const ROWS_MAX: usize = 64;
 
-/// The bound on memory of one request.
+/// The limit of memory of one request.
 const MEMORY_BYTES: usize = 1 << 22;
 
 /// Sends a request to a model that returns its input, and to one that takes files. The bytes are
-/// headers, one in a line, an empty line, and the body.
+/// headers, one per line, an empty line, and the body.
 ///
 /// # Errors
 /// The error of the last model, if both reject the request.
 pub fn request(data: &[u8]) -> Result<(), Error> {
     let (headers, body) = message(data);
-    let outcomes = models().iter().map(|model| ask(model, &headers, body));
-    // Both models get the request, whatever the first one answers.
-    let asked = outcomes.reduce(Result::or).unwrap_or(Ok(()));
-    asked.or(generate(body))
+    let outcomes = models().iter().map(|model| send(model, &headers, body));
+    // Both models receive the request, whatever the result of the first one.
+    let outcome = outcomes.reduce(Result::or).unwrap_or(Ok(()));
+    outcome.or(generate(body))
 }
 
-/// The body as a generate request to the model that returns its input.
+/// Sends the body as a generate request to the model that returns its input.
 fn generate(body: &[u8]) -> Result<(), Error> {
     let (model, bodies) = (echo(), bodies());
     let body = Bytes::copy_from_slice(body);
@@ -62,7 +62,7 @@ fn message(data: &[u8]) -> (HeaderMap, &[u8]) {
     (headers, body)
 }
 
-fn ask(model: &ModelInfo, headers: &HeaderMap, body: &[u8]) -> Result<(), Error> {
+fn send(model: &ModelInfo, headers: &HeaderMap, body: &[u8]) -> Result<(), Error> {
     let halves = body.split_at(body.len() / 2);
     let parts = [halves.0, halves.1].map(|part| Ok::<_, Infallible>(Bytes::copy_from_slice(part)));
     let bodies = bodies();
@@ -82,7 +82,7 @@ fn ask(model: &ModelInfo, headers: &HeaderMap, body: &[u8]) -> Result<(), Error>
     Ok(())
 }
 
-/// Checks that valid inputs can be cut into rows, and are the same when these are joined again.
+/// Checks that valid inputs can be cut into rows, and are the same when the rows are joined again.
 fn cut_apart(inputs: &Tensors, rows: usize) {
     let parts: Result<Vec<_>, _> = (0..rows).map(|row| inputs.slice_rows(row, 1)).collect();
     let joined = parts.and_then(Tensors::concat_rows);

@@ -1,7 +1,7 @@
 //! HTTP: the Open Inference Protocol V2, the operator's routes, events and the web page.
 //!
-//! A handler is parse, ask the engine, render. Parsing and rendering are pure functions over
-//! bytes; nothing here decides about adapters, and the engine knows no JSON.
+//! A handler parses, calls the engine, and renders. Parsing and rendering are pure functions over
+//! bytes; this crate decides nothing about adapters, and the engine does not depend on JSON.
 
 mod context;
 #[doc(hidden)]
@@ -16,7 +16,7 @@ pub use http::server::serve;
 pub use operator::current::Current;
 pub use operator::live::{LiveSettings, SettingChange};
 
-/// The name of the program, as clients are told it.
+/// The name of the program in answers to clients.
 pub(crate) const PROGRAM: &str = "concertina";
 pub use http::keys;
 pub use http::tls;

@@ -1,4 +1,4 @@
-//! Which path leads to which handler. A warp rejection here only means "not my route".
+//! The routes: maps paths to handlers. A warp rejection only means that another route is tried.
 
 use crate::context::{ApiState, Target};
 use crate::http::access::Caller;
@@ -16,11 +16,11 @@ use warp::filters::BoxedFilter;
 use warp::path::FullPath;
 use warp::{Filter, Rejection, path};
 
-/// The end of the error for other routes of the OpenAI API.
+/// The end of the error for unsupported routes of the OpenAI API.
 const V1_HINT: &str = "; of the OpenAI API, this server has GET /v1/models and \
                        GET /v1/models/{model}; send requests to POST /v2/models/{model}/infer";
 
-/// A path segment, percent-decoded. One that is not UTF-8 names nothing we have.
+/// A path segment, percent-decoded. One that is not UTF-8 matches nothing.
 #[derive(Debug, PartialEq, Eq)]
 struct Segment(String);
 
@@ -32,17 +32,17 @@ impl FromStr for Segment {
     }
 }
 
-/// The newest version of a model.
+/// Returns the newest version of a model.
 fn by_name(Segment(name): Segment) -> Target {
     Target { name, version: None }
 }
 
-/// This version of a model.
+/// Returns this version of a model.
 fn by_version(Segment(name): Segment, Segment(version): Segment) -> Target {
     Target { name, version: Some(version) }
 }
 
-/// All routes; the last one answers everything that no other took.
+/// Returns all routes; the last one answers everything that no other route matched.
 pub(crate) fn routes(api: Arc<ApiState>) -> BoxedFilter<(Response,)> {
     let protocol = infer(&api).or(generate(&api)).unify().or(all_statistics(&api)).unify();
     let protocol = protocol.or(models(&api)).unify();
@@ -118,7 +118,7 @@ fn models(api: &Arc<ApiState>) -> BoxedFilter<(Response,)> {
     metadata.or(ready).unify().boxed()
 }
 
-/// Before the route of a model's metadata, which would take `stats` for a name.
+/// Must precede the route of a model's metadata, which would read `stats` as a name.
 fn all_statistics(api: &Arc<ApiState>) -> BoxedFilter<(Response,)> {
     let route = with(api).and(path!("v2" / "models" / "stats")).and(head());
     let handler = |api: Arc<ApiState>, head: Head| async move {
@@ -221,11 +221,11 @@ fn views(api: &Arc<ApiState>) -> BoxedFilter<(Response,)> {
         render(admin::recording(&api, &head).await)
     });
     let computed = whatif.or(recording).unify();
-    let told = adapters.or(decisions).unify().or(snapshot).unify().or(history).unify();
-    told.or(events).unify().or(metrics).unify().or(computed).unify().boxed()
+    let reads = adapters.or(decisions).unify().or(snapshot).unify().or(history).unify();
+    reads.or(events).unify().or(metrics).unify().or(computed).unify().boxed()
 }
 
-/// What an operator may change.
+/// Routes by which an operator changes the server.
 fn operator(api: &Arc<ApiState>) -> BoxedFilter<(Response,)> {
     let route = with(api).and(path!("api" / "adapters" / Segment)).and(head());
     let handler = |api: Arc<ApiState>, Segment(id), head: Head, body| async move {
@@ -247,7 +247,7 @@ fn operator(api: &Arc<ApiState>) -> BoxedFilter<(Response,)> {
     adapters.or(load).unify().or(expect).unify().or(live).unify().boxed()
 }
 
-/// The page's files, and 404 for the rest.
+/// The page's files, and 404 for all other paths.
 fn pages() -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
     let route = warp::path::full().and(head()).map(|path: FullPath, head: Head| {
         let found = web::file(path.as_str(), &head);
@@ -259,7 +259,7 @@ fn pages() -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
 fn no_route(path: &str) -> Error {
     let shown: String = path.chars().take(100).collect();
     let hint = if path == "/v1" || path.starts_with("/v1/") { V1_HINT } else { "" };
-    Error::not_found(format!("there is nothing at {shown}{hint}"))
+    Error::not_found(format!("no route matches {shown}{hint}"))
 }
 
 #[cfg(test)]

@@ -1,23 +1,23 @@
-//! When requests arrived in the last 24 hours, for the question what they would have cost otherwise:
-//! no payloads, no callers but numbers.
+//! Arrivals of requests in the last 24 hours, for what-if comparisons of their cost: without
+//! payloads, and with numbers in place of clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long arrivals are kept.
+/// Time for which arrivals are kept.
 const SPAN: Duration = Duration::from_secs(24 * 3600);
-/// Most arrivals that are kept, of 16 bytes each; the oldest make way.
+/// Maximum number of arrivals, of 16 bytes each; the oldest are removed first.
 const ARRIVALS_MAX: usize = 1 << 20;
-/// Arrivals that make way together.
+/// Number of arrivals that are removed together.
 const CHUNK: usize = 1 << 12;
-/// Most names of models; requests for others are left out.
+/// Maximum number of model names; requests for further models are not recorded.
 const NAMES_MAX: usize = 1 << 10;
 
-/// One request.
+/// One recorded request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct RecordedArrival {
-    /// Milliseconds since its chunk began.
+    /// Milliseconds since the beginning of its chunk.
     after_ms: u32,
     rows: u32,
     client: u32,
@@ -31,7 +31,7 @@ struct Chunk {
     arrivals: Vec<RecordedArrival>,
 }
 
-/// The last arrivals. Clones share what is full.
+/// The recent arrivals. Clones share full chunks.
 #[derive(Clone, Debug, Default)]
 pub struct Arrivals {
     full: VecDeque<Arc<Chunk>>,
@@ -39,10 +39,10 @@ pub struct Arrivals {
     names: Arc<Vec<String>>,
 }
 
-/// One request as it is read.
+/// One request, as returned to readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrived {
-    /// Since the server started.
+    /// Time since the start of the server.
     pub at: Duration,
     pub rows: u32,
     pub client: u32,
@@ -51,13 +51,13 @@ pub struct Arrived {
 }
 
 impl Arrivals {
-    /// A request arrived so long after the server started.
+    /// Records a request that arrived at this time after the start of the server.
     pub fn note(&mut self, at: Duration, (rows, client): (u32, u64), model: &str) {
         let Some(model) = self.number(model) else { return };
         let chunk = self.open.get_or_insert_with(|| Chunk { begin: at, arrivals: Vec::new() });
         let after_ms = at.saturating_sub(chunk.begin).as_millis();
         let after_ms = u32::try_from(after_ms).unwrap_or(u32::MAX);
-        // The lower half tells clients apart well enough.
+        // The lower half of the number distinguishes clients well enough.
         chunk.arrivals.push(RecordedArrival { after_ms, rows, client: client as u32, model });
         if chunk.arrivals.len() >= CHUNK {
             self.full.extend(self.open.take().map(Arc::new));
@@ -65,7 +65,7 @@ impl Arrivals {
         }
     }
 
-    /// The index of a model's name.
+    /// Returns the index of a model's name; `None` if there are too many names.
     fn number(&mut self, model: &str) -> Option<u32> {
         if let Some(at) = self.names.iter().position(|name| name == model) {
             return u32::try_from(at).ok();

@@ -1,22 +1,22 @@
-//! Decisions in words that an operator understands.
+//! Texts of decisions for operators.
 
 use super::snapshot::DecisionView;
 use schedule::{Change, Decision, Fault, ModelId, Reason, Time};
 use std::time::Duration;
 
-/// A shorter wait is not worth a word.
+/// A shorter wait is not mentioned.
 const MENTIONED: Duration = Duration::from_millis(1);
 
-/// Names for what a decision only knows by number.
+/// Names in place of the numbers in a decision.
 pub struct DecisionNames<'a> {
     pub adapter: String,
-    /// The adapter's last fault in words.
+    /// The adapter's last fault as text.
     pub fault: Option<&'a str>,
     /// The name of a model.
     pub model: &'a dyn Fn(ModelId) -> String,
 }
 
-/// What is shown and logged of a decision.
+/// Returns the representation of a decision in the snapshot and the log.
 pub fn decision_view(seq: u64, decision: &Decision, names: DecisionNames<'_>) -> DecisionView {
     let model = match decision.change {
         Change::Load(model) | Change::Unload(model) => Some((names.model)(model)),
@@ -36,29 +36,32 @@ pub fn decision_view(seq: u64, decision: &Decision, names: DecisionNames<'_>) ->
 fn text(reason: &Reason, at: Time, names: &DecisionNames<'_>) -> String {
     match *reason {
         Reason::Backlog { rows, requests, target, wanted, on } => format!(
-            "{} in {} outstanding, {target} wanted per adapter: {wanted} should be on, {on} are",
+            "{} in {} outstanding, target {target} per adapter: {} needed, {on} on",
             count(rows, "row"),
-            count(requests, "request")
+            count(requests, "request"),
+            count(wanted as u64, "adapter")
         ),
         Reason::LatencyTarget { model, rows, drain, waited, target, ready_in } => {
-            let waiting = format!("{} of {} waiting", count(rows, "row"), (names.model)(model));
-            latency_text(&waiting, (drain, waited), target, ready_in)
+            let queued = format!("{} of {}", count(rows, "row"), (names.model)(model));
+            latency_text(&queued, (drain, waited), target, ready_in)
         }
-        Reason::Min { min, on } => format!("at least {min} must be on, {on} are"),
+        Reason::Min { min, on } => {
+            format!("minimum: {}, {on} on", count(min as u64, "adapter"))
+        }
         Reason::IdleSurplus { rows, wanted, on, lasted } => format!(
-            "only {wanted} of the {on} that are on were wanted for {}; {} outstanding",
+            "only {wanted} of {on} active adapters needed for {}; {} outstanding",
             time(lasted),
             count(rows, "row")
         ),
         Reason::BreakEven { unneeded, start_mj, late_mj } => {
             break_even_text(unneeded, start_mj, late_mj)
         }
-        Reason::Bridge => "serves while other adapters start; idle, it takes no energy".to_owned(),
+        Reason::Bridge => "serves while other adapters start; uses no energy while idle".to_owned(),
         Reason::NotBridged => {
-            "it takes longer here than its target; loaded only to be measured".to_owned()
+            "slower than its latency target on this adapter; loaded only to be measured".to_owned()
         }
         Reason::Expected { model, from, until, announced } => format!(
-            "{}, and is expected {} to {} after this",
+            "{}; expected {} to {} after this decision",
             expected_text(&(names.model)(model), true, announced),
             time(from.since(at)),
             time(until.since(at))
@@ -66,59 +69,57 @@ fn text(reason: &Reason, at: Time, names: &DecisionNames<'_>) -> String {
         Reason::NotExpected { until } => {
             format!("idle, and no client is expected for the next {}", time(until.since(at)))
         }
-        Reason::DidNotCome => "the client that was expected did not come".to_owned(),
+        Reason::DidNotCome => "the expected client sent no request".to_owned(),
         Reason::Served => {
-            "idle, and the clients that announce their requests were served".to_owned()
+            "idle, and the clients that announced their requests were served".to_owned()
         }
         Reason::Cheaper { saved_mj, start_mj, lasted } => format!(
-            "what others served in the last {} would have taken {:.0} J less here; turning it on \
-             takes {:.0} J",
+            "saves energy: {} less for the work of other adapters in the last {}; a start costs {}",
+            joules(saved_mj),
             time(lasted),
-            saved_mj as f64 / 1000.0,
-            start_mj as f64 / 1000.0
+            joules(start_mj)
         ),
-        Reason::Demand { rows } => format!("{} waiting for it", count(rows, "row")),
-        Reason::Ahead => "nothing else to do: loaded ahead of requests".to_owned(),
+        Reason::Demand { rows } => format!("{} waiting for the model", count(rows, "row")),
+        Reason::Ahead => "loaded ahead of requests while the adapter is idle".to_owned(),
         Reason::Memory { needed, free } => {
-            format!("another model needs {}, {} are free", bytes(needed), bytes(free))
+            format!("another model needs {}; {} are free", bytes(needed), bytes(free))
         }
         Reason::Room { held, room } => format!(
-            "other programs need the memory: models hold {}, {} are left for them",
+            "other programs need the memory: models use {}, their budget is {}",
             bytes(held),
             bytes(room)
         ),
-        Reason::Withdrawn => "it is no longer served".to_owned(),
-        Reason::Operator => "the operator said so".to_owned(),
+        Reason::Withdrawn => "the model is no longer served".to_owned(),
+        Reason::Operator => "requested by the operator".to_owned(),
         Reason::Fault { fault, strikes, backoff } => fault_text(fault, names, strikes, backoff),
         Reason::OutOfMemory => {
-            let what = names.fault.unwrap_or("its worker was killed");
-            format!("{what}; the adapter is not at fault")
+            let cause = names.fault.unwrap_or("worker was killed");
+            format!("{cause}; not a fault of the adapter")
         }
         Reason::Environment => {
-            let what = names.fault.unwrap_or("the worker process cannot be started");
-            format!("{what}; the adapter is not at fault")
+            let cause = names.fault.unwrap_or("worker process failed to start");
+            format!("{cause}; not a fault of the adapter")
         }
         Reason::Fallback => "another adapter serves again".to_owned(),
-        Reason::Shutdown => "the server is going down".to_owned(),
+        Reason::Shutdown => "the server is shutting down".to_owned(),
     }
 }
 
-/// The reason why requests for a model are expected, of one client or of all together.
+/// Returns the reason why requests for a model are expected, from one client or from all together.
 pub fn expected_text(model: &str, is_one: bool, announced: bool) -> String {
     match (is_one, announced) {
         (true, true) => format!("a client of {model} announced its request"),
-        (true, false) => format!("a client of {model} comes regularly"),
-        (false, _) => format!("requests for {model} come regularly"),
+        (true, false) => format!("a client of {model} sends requests regularly"),
+        (false, _) => format!("requests for {model} arrive regularly"),
     }
 }
 
 fn break_even_text(unneeded: Duration, start_mj: u64, late_mj: u64) -> String {
     let (unneeded, start) = (time(unneeded), joules(start_mj));
     match late_mj {
-        0 => format!("idle for {unneeded}, which took as much energy as a start ({start})"),
+        0 => format!("idle for {unneeded}, which cost as much energy as a start ({start})"),
         _ => format!(
-            "idle for {unneeded}: a start costs {start}, and the requests that it makes late are \
-             worth {}",
+            "idle for {unneeded}; a start costs {start} plus a penalty of {} for late requests",
             joules(late_mj)
         ),
     }
@@ -129,46 +130,46 @@ fn joules(millijoules: u64) -> String {
 }
 
 fn latency_text(
-    waiting: &str,
+    queued: &str,
     (drain, waited): (Option<Duration>, Duration),
     target: Duration,
     ready_in: Duration,
 ) -> String {
-    let would = match drain {
-        // What waited for a start may be late although it will soon be done.
+    let served = match drain {
+        // Rows that waited for a start may be late although they are served soon.
         Some(drain) if waited >= MENTIONED => {
-            format!("for at least {} would take {} more on what is on", time(waited), time(drain))
+            format!("had waited at least {} and needed {} more", time(waited), time(drain))
         }
-        Some(drain) => format!("would take {} on what is on", time(drain)),
-        None => "and nothing is on that serves it".to_owned(),
+        Some(drain) => format!("needed {} on the active adapters", time(drain)),
+        None => "had no active adapter".to_owned(),
     };
     let ready = if ready_in.is_zero() {
-        "it is warm still".to_owned()
+        "already warm".to_owned()
     } else {
         format!("ready in about {}", time(ready_in))
     };
-    format!("{waiting} {would}, the target is {}; {ready}", time(target))
+    format!("{queued} {served}; target {}; {ready}", time(target))
 }
 
 fn fault_text(fault: Fault, names: &DecisionNames<'_>, strikes: u32, backoff: Duration) -> String {
-    let what = match names.fault {
-        Some(detail) => format!("{} ({detail})", fault_words(fault)),
-        None => fault_words(fault).to_owned(),
+    let cause = match names.fault {
+        Some(detail) => format!("{} ({detail})", fault_label(fault)),
+        None => fault_label(fault).to_owned(),
     };
-    format!("{what}, fault {strikes} in a row; tried again after {}", time(backoff))
+    format!("{cause}; consecutive faults: {strikes}; next try in {}", time(backoff))
 }
 
-fn fault_words(fault: Fault) -> &'static str {
+fn fault_label(fault: Fault) -> &'static str {
     match fault {
-        Fault::Crashed => "its worker ended unasked",
-        Fault::Silent => "its worker gave no sign of life",
-        Fault::StartStuck => "its start made no progress",
-        Fault::RunStuck => "a batch took too long",
-        Fault::Device => "its device failed",
-        Fault::Memory => "its memory was full",
-        Fault::WrongAnswer => "its device computes wrong results",
-        Fault::Protocol => "its worker broke the protocol",
-        Fault::InUse => "another server uses it",
+        Fault::Crashed => "worker ended unexpectedly",
+        Fault::Silent => "worker heartbeat timed out",
+        Fault::StartStuck => "start timed out",
+        Fault::RunStuck => "batch timed out",
+        Fault::Device => "device failed",
+        Fault::Memory => "out of memory",
+        Fault::WrongAnswer => "device computed wrong results",
+        Fault::Protocol => "worker violated the protocol",
+        Fault::InUse => "in use by another server",
     }
 }
 
@@ -176,7 +177,7 @@ fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Milliseconds below a second, seconds above.
+/// Milliseconds below one second, seconds above.
 fn time(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
         format!("{} ms", duration.as_millis())
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
     use schedule::AdapterId;
 
-    fn words(change: Change, reason: Reason) -> (Option<String>, String) {
+    fn model_and_text(change: Change, reason: Reason) -> (Option<String>, String) {
         let decision = Decision { at: Time::default(), adapter: AdapterId(0), change, reason };
         let model = |_: ModelId| "digits".to_owned();
         let names = DecisionNames { adapter: "pci-1".to_owned(), fault: None, model: &model };
@@ -203,72 +204,74 @@ mod tests {
     }
 
     #[test]
-    fn a_start_says_what_waits_and_how_long_it_would() {
+    fn text_of_a_start_contains_rows_and_estimated_time() {
         let ms = Duration::from_millis;
         let (model, drain, target) = (ModelId(0), Some(ms(820)), ms(100));
         let (waited, ready_in) = (Duration::ZERO, ms(1900));
         let reason = Reason::LatencyTarget { model, rows: 14, drain, waited, target, ready_in };
-        let expected = "14 rows of digits waiting would take 820 ms on what is on, the target is \
-                        100 ms; ready in about 1.9 s";
-        assert_eq!(words(Change::Start, reason), (None, expected.to_owned()));
+        let expected = "14 rows of digits needed 820 ms on the active adapters; target 100 ms; \
+                        ready in about 1.9 s";
+        assert_eq!(model_and_text(Change::Start, reason), (None, expected.to_owned()));
     }
 
     #[test]
-    fn rows_that_waited_long_explain_themselves() {
+    fn text_of_a_start_contains_the_time_that_rows_waited() {
         let ms = Duration::from_millis;
         let (model, drain, target) = (ModelId(0), Some(ms(2)), ms(100));
         let (waited, ready_in) = (ms(99), Duration::ZERO);
         let reason = Reason::LatencyTarget { model, rows: 8, drain, waited, target, ready_in };
-        let expected = "8 rows of digits waiting for at least 99 ms would take 2 ms more on what \
-                        is on, the target is 100 ms; it is warm still";
-        assert_eq!(words(Change::Start, reason).1, expected);
+        let expected = "8 rows of digits had waited at least 99 ms and needed 2 ms more; target 100 ms; \
+                        already warm";
+        assert_eq!(model_and_text(Change::Start, reason).1, expected);
     }
 
     #[test]
-    fn who_goes_says_how_its_wait_came_about() {
+    fn text_of_a_stop_contains_the_costs_of_a_start() {
         let unneeded = Duration::from_secs(41);
-        let said = |late_mj| {
-            words(Change::Drain, Reason::BreakEven { unneeded, start_mj: 65_600, late_mj }).1
+        let text_of = |late_mj| {
+            model_and_text(Change::Drain, Reason::BreakEven { unneeded, start_mj: 65_600, late_mj })
+                .1
         };
-        assert_eq!(said(0), "idle for 41.0 s, which took as much energy as a start (66 J)");
-        let late = "idle for 41.0 s: a start costs 66 J, and the requests that it makes late are \
-                    worth 750 J";
-        assert_eq!(said(750_000), late);
+        assert_eq!(text_of(0), "idle for 41.0 s, which cost as much energy as a start (66 J)");
+        let late = "idle for 41.0 s; a start costs 66 J plus a penalty of 750 J for late requests";
+        assert_eq!(text_of(750_000), late);
     }
 
     #[test]
-    fn a_start_ahead_says_who_is_expected() {
+    fn text_of_a_start_ahead_contains_the_expected_client() {
         let at = |seconds| Time(Duration::from_secs(seconds));
-        for (announced, why) in [(true, "announced its request"), (false, "comes regularly")] {
+        for (announced, why) in
+            [(true, "announced its request"), (false, "sends requests regularly")]
+        {
             let (model, from, until) = (ModelId(0), at(2), at(9));
             let reason = Reason::Expected { model, from, until, announced };
             let expected =
-                format!("a client of digits {why}, and is expected 2.0 s to 9.0 s after this");
-            assert_eq!(words(Change::Start, reason).1, expected);
+                format!("a client of digits {why}; expected 2.0 s to 9.0 s after this decision");
+            assert_eq!(model_and_text(Change::Start, reason).1, expected);
         }
         let reason = Reason::NotExpected { until: at(580) };
         let expected = "idle, and no client is expected for the next 580.0 s";
-        assert_eq!(words(Change::Drain, reason).1, expected);
+        assert_eq!(model_and_text(Change::Drain, reason).1, expected);
     }
 
     #[test]
-    fn who_takes_over_says_what_it_saves() {
+    fn text_of_a_replacement_contains_the_saved_energy() {
         let lasted = Duration::from_secs(3);
         let reason = Reason::Cheaper { saved_mj: 52_400, start_mj: 49_000, lasted };
-        let expected = "what others served in the last 3.0 s would have taken 52 J less here; \
-                        turning it on takes 49 J";
-        assert_eq!(words(Change::Start, reason).1, expected);
+        let expected = "saves energy: 52 J less for the work of other adapters in the last 3.0 s; \
+                        a start costs 49 J";
+        assert_eq!(model_and_text(Change::Start, reason).1, expected);
     }
 
     #[test]
-    fn a_load_ahead_of_requests_is_not_said_to_be_asked_for() {
-        let (_, text) = words(Change::Load(ModelId(0)), Reason::Ahead);
-        assert_eq!(text, "nothing else to do: loaded ahead of requests");
+    fn text_of_a_load_ahead_does_not_mention_requests_that_wait() {
+        let (_, text) = model_and_text(Change::Load(ModelId(0)), Reason::Ahead);
+        assert_eq!(text, "loaded ahead of requests while the adapter is idle");
     }
 
     #[test]
-    fn loads_name_their_model() {
-        let (model, text) = words(Change::Load(ModelId(0)), Reason::Demand { rows: 1 });
-        assert_eq!((model.as_deref(), &text[..]), (Some("digits"), "1 row waiting for it"));
+    fn text_of_a_load_contains_the_model() {
+        let (model, text) = model_and_text(Change::Load(ModelId(0)), Reason::Demand { rows: 1 });
+        assert_eq!((model.as_deref(), &text[..]), (Some("digits"), "1 row waiting for the model"));
     }
 }

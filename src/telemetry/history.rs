@@ -1,4 +1,4 @@
-//! The last minutes, one sample a second: what the time line of the page is drawn from.
+//! History of the last minutes, one sample per second, for the page's timeline.
 
 use super::sample::Sample;
 use super::snapshot::{AdapterView, QueueView};
@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Time between two samples, in milliseconds.
 pub const SAMPLE_MS: u64 = 1000;
-/// Ten minutes.
+/// Number of samples: ten minutes.
 const SAMPLES_MAX: usize = 600;
 
-/// States of adapters that a sample names, the one that says most first.
+/// States of adapters that a sample can contain, by descending priority.
 const STATES: [Activity; 8] = [
     Activity::Busy,
     Activity::Draining,
@@ -34,7 +34,8 @@ struct Samples {
 }
 
 impl History {
-    /// Looks at the present, and ends the second if it is over.
+    /// Adds the current state to the sample of this second, and completes the sample when the
+    /// second is over.
     pub fn look(&self, now_ms: u64, queue: &QueueView, adapters: &[AdapterView]) {
         let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let open = &mut samples.open;
@@ -53,12 +54,12 @@ impl History {
         }
     }
 
-    /// The last whole second.
+    /// Returns the last complete second.
     pub fn newest(&self) -> Option<Arc<Sample>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).whole.back().cloned()
     }
 
-    /// All that are kept, oldest first.
+    /// Returns all samples, oldest first.
     pub fn samples(&self) -> Vec<Arc<Sample>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).whole.iter().cloned().collect()
     }
@@ -75,7 +76,7 @@ impl Sample {
     }
 }
 
-/// `None` if it is off.
+/// Returns the priority of a state; `None` if the adapter is off.
 fn rank(activity: Activity) -> Option<usize> {
     STATES.iter().position(|known| *known == activity)
 }

@@ -1,9 +1,10 @@
-//! What the server tells about itself: snapshots, decisions in words, metrics and statistics.
+//! Observability of the server: snapshots, texts of decisions, metrics and statistics.
 
 mod arrivals;
 mod decision;
 mod history;
 mod metrics;
+mod names;
 #[cfg(test)]
 mod reasons_tests;
 mod recent;
@@ -12,7 +13,6 @@ mod sample;
 mod snapshot;
 mod statistics;
 mod traces;
-mod words;
 
 pub use arrivals::{Arrivals, Arrived};
 pub use decision::{DecisionNames, decision_view, expected_text};

@@ -1,8 +1,8 @@
-//! What Prometheus scrapes: counters and histograms as things happen, gauges from the snapshot.
-//! In the text format of OpenMetrics 1.0, or in Prometheus' older one for those who know no other.
+//! Prometheus metrics: counters and histograms are updated by events, gauges from the snapshot. The
+//! format is OpenMetrics 1.0, or Prometheus' older text format for clients that do not support it.
 
+use super::names;
 use super::snapshot::{AdapterView, ModelState, Snapshot};
-use super::words;
 use adapter::sensors::Reading;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How metrics are written down.
+/// The text format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notation {
     /// OpenMetrics 1.0.
@@ -27,13 +27,13 @@ pub enum Notation {
 }
 
 impl Notation {
-    /// What a reader with this `Accept` header understands.
+    /// Selects the format by the client's `Accept` header.
     pub fn accepted(accept: &str) -> Notation {
         let open = accept.contains("application/openmetrics-text");
         if open { Notation::Open } else { Notation::Classic }
     }
 
-    /// The media type.
+    /// Returns the media type of the format.
     pub fn media_type(self) -> &'static str {
         match self {
             Notation::Open => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -85,9 +85,9 @@ struct DecisionLabels {
 /// Buckets of a histogram.
 #[derive(Clone, Copy, Debug)]
 enum Buckets {
-    /// 100 µs to 105 s, each twice the last.
+    /// 100 µs to 105 s, doubling.
     Time,
-    /// 1 to 1024, each twice the last.
+    /// 1 to 1024, doubling.
     Rows,
     /// 0.1 to 1.
     Share,
@@ -121,7 +121,7 @@ pub struct Metrics {
     gauges: Gauges,
 }
 
-/// What is set from the snapshot whenever somebody asks.
+/// Metrics that are set from the snapshot at each scrape.
 #[derive(Clone, Debug, Default)]
 struct Gauges {
     queued_requests: Gauge,
@@ -142,7 +142,7 @@ struct Gauges {
     sensors: SensorMetrics,
 }
 
-/// What platforms tell of their cards. What is unknown has no line.
+/// Metrics of the sensors that platforms report. An unknown value has no line.
 #[derive(Clone, Debug, Default)]
 struct SensorMetrics {
     utilisation: Family<AdapterLabels, Seconds>,
@@ -152,7 +152,7 @@ struct SensorMetrics {
     memory_size: Family<AdapterLabels, Gauge>,
 }
 
-/// What is counted of one model, found once.
+/// Metrics of one model, looked up once.
 #[derive(Clone, Debug)]
 pub struct ModelMeter {
     labels: ModelLabels,
@@ -191,7 +191,7 @@ impl Metrics {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let it = &mut *registry;
         it.register("requests", "Requests answered", self.requests.clone());
-        it.register("requests_failed", "Requests turned away or failed", self.failed.clone());
+        it.register("requests_failed", "Requests rejected or failed", self.failed.clone());
         it.register("rows", "Rows answered", self.rows.clone());
         let seconds = || Unit::Seconds;
         let time = "Admitted to answered";
@@ -207,7 +207,7 @@ impl Metrics {
         self.gauges.register(it);
     }
 
-    /// The meter of one version of one model.
+    /// Returns the meter of one version of a model.
     pub fn model(&self, name: &str, version: &str) -> ModelMeter {
         let labels = ModelLabels { model: name.to_owned(), version: version.to_owned() };
         ModelMeter {
@@ -229,13 +229,13 @@ impl Metrics {
         self.decisions.get_or_create(&labels).inc();
     }
 
-    /// All metrics as text; the gauges are those of the snapshot.
+    /// Renders all metrics as text; gauges are set from the snapshot.
     pub fn render(&self, snapshot: &Snapshot, notation: Notation) -> String {
-        // Held to the end, so that two readers do not see each other's half.
+        // Held to the end, so that concurrent readers do not receive mixed values.
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         self.gauges.set(snapshot);
         let mut text = String::new();
-        // A `String` takes everything.
+        // Writing to a `String` cannot fail.
         let _ = encode(&mut text, &registry);
         match notation {
             Notation::Open => text,
@@ -244,8 +244,8 @@ impl Metrics {
     }
 }
 
-/// The older format: counters are named whole where they are described, and there are neither
-/// units nor an end.
+/// Converts OpenMetrics to the older format: descriptions contain the whole name of a counter, and
+/// there are neither units nor an end mark.
 fn classic(open: &str) -> String {
     let counter = |line: &str| {
         let name = line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?;
@@ -273,18 +273,23 @@ fn classic(open: &str) -> String {
 impl Gauges {
     fn register(&self, it: &mut Registry) {
         let seconds = || Unit::Seconds;
-        it.register("queued_requests", "Requests that wait", self.queued_requests.clone());
-        it.register("queued_rows", "Rows that wait", self.queued_rows.clone());
-        let flight = "Requests that are wholly with workers";
+        it.register("queued_requests", "Queued requests", self.queued_requests.clone());
+        it.register("queued_rows", "Queued rows", self.queued_rows.clone());
+        let flight = "Requests whose rows are all in flight";
         it.register("in_flight_requests", flight, self.in_flight_requests.clone());
-        it.register("in_flight_rows", "Rows with workers", self.in_flight_rows.clone());
+        it.register("in_flight_rows", "Rows in flight", self.in_flight_rows.clone());
         let held = "Host memory of queued inputs and unsent answers";
         it.register_with_unit("held", held, Unit::Bytes, self.held_bytes.clone());
         it.register("ready", "1 if requests can be served", self.ready.clone());
-        it.register_with_unit("uptime", "Since the start", seconds(), self.uptime.clone());
-        let ready = "1 if the model can be served, perhaps after a start";
+        it.register_with_unit(
+            "uptime",
+            "Time since the start of the server",
+            seconds(),
+            self.uptime.clone(),
+        );
+        let ready = "1 if the model can be served, possibly after a start";
         it.register("model_ready", ready, self.model_ready.clone());
-        it.register("adapter_state", "1 for the present state", self.state.clone());
+        it.register("adapter_state", "1 for the current state", self.state.clone());
         let on = "Time with a worker process";
         it.register_with_unit("adapter_on", on, seconds(), self.on_time.clone());
         it.register("adapter_starts", "Workers started", self.starts.clone());
@@ -292,9 +297,9 @@ impl Gauges {
         it.register_with_unit("adapter_cold_start", cold, seconds(), self.cold_start.clone());
         let memory = "Device memory that loaded models hold";
         it.register_with_unit("adapter_memory", memory, Unit::Bytes, self.memory.clone());
-        let parts = "Requests that it answered, or a part of";
+        let parts = "Requests that the adapter answered at least in part";
         it.register("adapter_requests", parts, self.adapter_requests.clone());
-        it.register("adapter_rows", "Rows that it answered", self.adapter_rows.clone());
+        it.register("adapter_rows", "Rows that the adapter answered", self.adapter_rows.clone());
         self.sensors.register(it);
     }
 
@@ -312,7 +317,7 @@ impl Gauges {
             let labels = ModelLabels { model: view.name.clone(), version: view.version.clone() };
             self.model_ready.get_or_create(&labels).set(i64::from(view.state == ModelState::Ready));
         }
-        // An adapter may have left the machine.
+        // Removes adapters that have left the machine.
         self.state.clear();
         self.cold_start.clear();
         self.memory.clear();
@@ -324,7 +329,7 @@ impl Gauges {
         let labels = AdapterLabels { adapter: view.entry.id.clone() };
         for activity in Activity::ALL.into_iter().map(Some).chain([None]) {
             let adapter = view.entry.id.clone();
-            let labels = AdapterStateLabels { adapter, state: words::word(activity) };
+            let labels = AdapterStateLabels { adapter, state: names::activity_name(activity) };
             self.state.get_or_create(&labels).set(i64::from(view.activity == activity));
         }
         let on = view.on_ms as f64 / 1e3;
@@ -344,16 +349,21 @@ impl Gauges {
 
 impl SensorMetrics {
     fn register(&self, it: &mut Registry) {
-        let busy = "Share of the time that the card was busy, as its platform tells";
+        let busy = "Share of time that the card was busy, as reported by the platform";
         let share = Unit::Ratios;
         it.register_with_unit("adapter_utilisation", busy, share, self.utilisation.clone());
         let watts = || Unit::Other("watts".to_owned());
-        it.register_with_unit("adapter_power", "Of the whole card", watts(), self.power.clone());
+        it.register_with_unit(
+            "adapter_power",
+            "Power of the whole card",
+            watts(),
+            self.power.clone(),
+        );
         let celsius = Unit::Celsius;
         it.register_with_unit("adapter_temperature", "Card", celsius, self.temperature.clone());
-        let used = "The card's own memory in use, by everybody";
+        let used = "Used memory of the card, by all programs";
         it.register_with_unit("card_memory_used", used, Unit::Bytes, self.memory_used.clone());
-        let size = "The card's own memory";
+        let size = "Total memory of the card";
         it.register_with_unit("card_memory_size", size, Unit::Bytes, self.memory_size.clone());
     }
 
@@ -398,7 +408,7 @@ impl ModelMeter {
         self.request_time.observe(total.as_secs_f64());
     }
 
-    /// Counts a request that was turned away, or failed.
+    /// Counts a request that was rejected or failed.
     pub fn failed(&self, cause: &'static str) {
         let ModelLabels { model, version } = self.labels.clone();
         self.failed.get_or_create(&FailureLabels { model, version, cause }).inc();
@@ -424,7 +434,7 @@ mod tests {
     use crate::{ModelView, QueueView};
 
     #[test]
-    fn what_happened_is_told_with_its_labels() {
+    fn events_are_counted_with_their_labels() {
         let metrics = Metrics::default();
         let meter = metrics.model("digits", "1");
         meter.answered(3, Duration::from_millis(2), Duration::from_millis(9));
@@ -474,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_platform_does_not_tell_has_no_line() {
+    fn unknown_sensor_values_have_no_line() {
         let metrics = Metrics::default();
         let mut adapter = AdapterView::example("a", Some(Activity::Idle));
         adapter.sensors = Some(Reading { power_watts: Some(33.5), ..Reading::default() });

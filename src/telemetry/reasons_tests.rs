@@ -1,4 +1,4 @@
-//! One decision for every reason, with its words, as the tests of the page read them.
+//! One decision with its text for every reason, for the tests of the page.
 
 use super::decision::{DecisionNames, decision_view};
 use schedule::{AdapterId, Change, Decision, Fault, ModelId, Reason, Time};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// What the page is given; `tests/dashboard/words.test.mjs` reads it.
+/// The decisions that `tests/dashboard/words.test.mjs` shows on the page.
 const KEPT: &str = include_str!("../../tests/dashboard/reasons.json");
 const SOURCE: &str = include_str!("../schedule/decision.rs");
 
@@ -97,7 +97,7 @@ fn view((change, reason): (Change, Reason)) -> Value {
     json!({ "change": view.change.as_str(), "model": view.model, "reason": view.reason.as_str(), "text": view.text })
 }
 
-/// Names in `Reason::as_str`.
+/// The names in `Reason::as_str`.
 fn names_in_source() -> BTreeSet<&'static str> {
     let arms = SOURCE.lines().filter(|line| line.trim_start().starts_with("Reason::"));
     let names = arms.filter_map(|line| line.split_once("=> \"")?.1.split('"').next());

@@ -1,25 +1,25 @@
-//! What happened lately: rates of the last seconds and quantiles of the last half minute.
+//! Recent load: rates of the last seconds and quantiles of the last half minute.
 //!
-//! Time is an argument: how long the server has been running.
+//! Time is an argument: the time since the start of the server.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Rates are taken over so many slots of a second: quick to show a change, slow enough to read.
+/// Number of one-second slots for rates: few enough to show a change, many enough to be readable.
 const RATE_SLOTS: u64 = 5;
-/// Quantiles are taken over so many slots of ten seconds.
+/// Number of ten-second slots for quantiles.
 const TIME_SLOTS: u64 = 3;
 const RATE_SLOT: Duration = Duration::from_secs(1);
 const TIME_SLOT: Duration = Duration::from_secs(10);
 
-/// What is shown is reckoned anew no sooner than after this.
+/// Minimum time between two updates of the views.
 const REFRESH: Duration = Duration::from_millis(500);
 
-/// Longest time that is told apart, in microseconds: ten minutes.
+/// Maximum recorded time, in microseconds: ten minutes. Longer times are recorded as this.
 const LONGEST_US: u64 = 600_000_000;
-/// Quantiles are right to two digits.
+/// Significant digits of quantiles.
 const DIGITS: u8 = 2;
 
 /// Work of an adapter in the last half minute.
@@ -28,13 +28,13 @@ pub struct RecentView {
     pub requests_per_s: f64,
     pub rows_per_s: f64,
     pub batches_per_s: f64,
-    /// Admitted to handed to a worker.
+    /// Time from admission to dispatch.
     pub queue_p50_ms: f64,
     pub queue_p99_ms: f64,
-    /// A batch, handed to a worker to its outputs on the host.
+    /// Time from dispatch of a batch until its outputs are on the host.
     pub run_p50_ms: f64,
     pub run_p99_ms: f64,
-    /// Share of the time with a batch, between 0 and 1.
+    /// Share of time with a batch in flight, between 0 and 1.
     pub busy: f64,
 }
 
@@ -43,22 +43,22 @@ pub struct RecentView {
 pub struct LatencyView {
     pub requests_per_s: f64,
     pub rows_per_s: f64,
-    /// Admitted to answered.
+    /// Time from admission to answer.
     pub p50_ms: f64,
     pub p99_ms: f64,
 }
 
-/// Work that was finished.
+/// Completed work.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Done {
     pub requests: u64,
     pub rows: u64,
     pub batches: u64,
-    /// The time of a batch, or of a request of a model.
+    /// The run time of a batch, or of a request of a model.
     pub run: Duration,
 }
 
-/// Counts the work of one adapter or one model.
+/// Recent work of one adapter or one model.
 #[derive(Debug, Default)]
 pub struct Recent {
     counts: TimeSlots<Counts>,
@@ -75,7 +75,7 @@ struct Counts {
     busy: Duration,
 }
 
-/// Microseconds; `None` until something is recorded.
+/// Microseconds; `None` before the first value.
 #[derive(Debug, Default)]
 struct RecentTimes {
     queue: Option<Histogram<u32>>,
@@ -83,13 +83,13 @@ struct RecentTimes {
 }
 
 impl Recent {
-    /// Notes how long a request waited before it was handed to a worker.
+    /// Records the time that a request waited before it was dispatched.
     pub fn queued(&mut self, now: Duration, wait: Duration) {
         let slot = self.times.at(now, TIME_SLOT, TIME_SLOTS);
         record(&mut slot.queue, wait);
     }
 
-    /// Notes work that is done.
+    /// Records completed work.
     pub fn done(&mut self, now: Duration, done: Done) {
         let counts = self.counts.at(now, RATE_SLOT, RATE_SLOTS);
         counts.requests += done.requests;
@@ -99,7 +99,7 @@ impl Recent {
         record(&mut self.times.at(now, TIME_SLOT, TIME_SLOTS).run, done.run);
     }
 
-    /// Brings what is shown up to date, if it is not nearly so.
+    /// Updates the views, unless they were updated a moment ago.
     pub fn refresh(&mut self, now: Duration) {
         if self.shown_at.is_none_or(|at| now.saturating_sub(at) >= REFRESH) {
             self.shown = self.reckon(now);
@@ -107,12 +107,12 @@ impl Recent {
         }
     }
 
-    /// What there is to show; `None` if nothing was done for half a minute.
+    /// Returns the view of an adapter; `None` if nothing was done for half a minute.
     pub fn view(&self) -> Option<RecentView> {
         self.shown
     }
 
-    /// The same of a model.
+    /// Returns the view of a model; `None` if nothing was done for half a minute.
     pub fn latency(&self) -> Option<LatencyView> {
         let RecentView { requests_per_s, rows_per_s, run_p50_ms, run_p99_ms, .. } = self.shown?;
         Some(LatencyView { requests_per_s, rows_per_s, p50_ms: run_p50_ms, p99_ms: run_p99_ms })
@@ -124,7 +124,7 @@ impl Recent {
         let queue = quantiles(self.times.all().filter_map(|slot| slot.queue.as_ref()));
         let run = quantiles(self.times.all().filter_map(|slot| slot.run.as_ref()))?;
         let (queue_p50_ms, queue_p99_ms) = queue.unwrap_or_default();
-        // The newest slot is not over.
+        // The newest slot is not complete.
         let begun = Duration::from_secs((now.as_secs() + 1).saturating_sub(RATE_SLOTS));
         let seconds = now.saturating_sub(begun).as_secs_f64().max(RATE_SLOT.as_secs_f64());
         let sum =
@@ -138,22 +138,22 @@ impl Recent {
             queue_p99_ms,
             run_p50_ms: run.0,
             run_p99_ms: run.1,
-            // A batch counts when it is done, also for the time before the window.
+            // A batch is counted when it is complete, including its time before the window.
             busy: (busy.as_secs_f64() / seconds).min(1.0),
         })
     }
 }
 
-/// The newest of equal stretches of time, oldest first, with their numbers.
+/// The newest slots of equal length, oldest first, with their numbers.
 #[derive(Debug, Default)]
 struct TimeSlots<T>(VecDeque<(u64, T)>);
 
 impl<T: Default> TimeSlots<T> {
-    /// The slot of this moment.
+    /// Returns the slot of this moment.
     fn at(&mut self, now: Duration, length: Duration, count: u64) -> &mut T {
         self.drop_old(now, length, count);
         let number = now.as_secs() / length.as_secs();
-        // Moments come in order; a late one is counted with the newest.
+        // Moments arrive in order; a late one is counted in the newest slot.
         if self.0.back().is_none_or(|(newest, _)| *newest < number) {
             self.0.push_back((number, T::default()));
         }
@@ -175,7 +175,7 @@ impl<T: Default> TimeSlots<T> {
 
 fn record(histogram: &mut Option<Histogram<u32>>, time: Duration) {
     if histogram.is_none() {
-        // The bounds are right, so there is no error.
+        // The bounds are valid, so creation does not fail.
         *histogram = Histogram::new_with_bounds(1, LONGEST_US, DIGITS).ok();
     }
     let micros = u64::try_from(time.as_micros()).unwrap_or(LONGEST_US);
@@ -184,12 +184,13 @@ fn record(histogram: &mut Option<Histogram<u32>>, time: Duration) {
     }
 }
 
-/// Median and 99th percentile in milliseconds of all of them; `None` if there are none.
+/// Returns the median and the 99th percentile of all parts in milliseconds; `None` if they are
+/// empty.
 fn quantiles<'a>(parts: impl Iterator<Item = &'a Histogram<u32>>) -> Option<(f64, f64)> {
     let whole = parts.fold(None, |whole: Option<Histogram<u32>>, part| match whole {
         None => Some(part.clone()),
         Some(mut whole) => {
-            // Equal bounds always add up.
+            // Adding histograms of equal bounds does not fail.
             let _ = whole.add(part);
             Some(whole)
         }
@@ -223,7 +224,7 @@ mod tests {
         assert!((view.requests_per_s - 10.0).abs() < 0.1, "{view:?}");
         assert!((view.rows_per_s - 30.0).abs() < 0.1, "{view:?}");
         assert!((view.busy - 0.5).abs() < 0.01, "{view:?}");
-        // Half of the window is over without work.
+        // Half of the window has passed without work.
         let view = seen(&mut recent, Duration::from_millis(12_500)).unwrap();
         assert!((view.requests_per_s - 20.0 / 4.5).abs() < 0.1, "{view:?}");
     }

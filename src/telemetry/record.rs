@@ -1,4 +1,4 @@
-//! Writes down when requests arrive, for `concertina simulate`: no payloads, no callers.
+//! Recording of request arrivals for `concertina simulate`, without payloads and clients.
 
 use anyhow::Context;
 use std::fs::File;
@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
-/// Arrivals that may wait for the disk; more are left out rather than slow a request.
+/// Maximum number of arrivals that wait to be written; further ones are dropped rather than slow
+/// down a request.
 const WAITING_MAX: usize = 1 << 16;
 
 #[derive(Debug)]
@@ -17,40 +18,40 @@ struct RecordLine {
     model: String,
 }
 
-/// Hands arrivals to a thread that writes them as CSV: `arrival_s,rows,model`.
+/// Sends arrivals to a thread that writes them as CSV: `arrival_s,rows,model`.
 #[derive(Clone, Debug)]
 pub struct Recorder(SyncSender<RecordLine>);
 
 impl Recorder {
-    /// Begins a new file.
+    /// Creates the file.
     ///
     /// # Errors
-    /// If the file is there already or cannot be written.
+    /// If the file exists already or cannot be written.
     pub fn create(path: &Path) -> anyhow::Result<Recorder> {
         let file = File::create_new(path);
         let file =
-            file.with_context(|| format!("cannot record to a new file {}", path.display()))?;
+            file.with_context(|| format!("failed to create the recording {}", path.display()))?;
         let mut file = BufWriter::new(file);
         writeln!(file, "arrival_s,rows,model")?;
         let (sender, receiver) = sync_channel(WAITING_MAX);
         let write = move || {
             if let Err(error) = write_all(&receiver, &mut file) {
-                tracing::warn!("recording ends, the file cannot be written: {error}");
+                tracing::warn!("recording stopped: failed to write the file: {error}");
             }
         };
         std::thread::Builder::new().name("record".to_owned()).spawn(write)?;
         Ok(Recorder(sender))
     }
 
-    /// A request came, so long after the server started.
+    /// Records a request that arrived at this time after the start of the server.
     pub fn arrived(&self, at: Duration, rows: u32, model: &str) {
-        // Full: the disk is slow. Disconnected: it is full, which was said.
+        // If the queue is full, the disk is slow. If it is disconnected, a failed write was logged
+        // already.
         let _ = self.0.try_send(RecordLine { at, rows, model: model.to_owned() });
     }
 }
 
-/// Writes lines until nobody sends any more; what is written is on its way to the disk whenever
-/// there is nothing to write.
+/// Writes lines until all senders are dropped; the buffer is flushed whenever the queue is empty.
 fn write_all(lines: &Receiver<RecordLine>, file: &mut impl Write) -> std::io::Result<()> {
     let mut first = None;
     loop {
@@ -69,7 +70,7 @@ fn write_all(lines: &Receiver<RecordLine>, file: &mut impl Write) -> std::io::Re
     }
 }
 
-/// A field of a CSV file.
+/// Quotes a field of a CSV file.
 fn quoted(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r', ' ']) {
         return format!("\"{}\"", text.replace('"', "\"\""));

@@ -1,28 +1,28 @@
-//! What dashboard and API show of the server at one moment. Times are milliseconds.
+//! Snapshot of the server's state for the dashboard and the API. Times are in milliseconds.
 
+use super::names;
 use super::recent::{LatencyView, RecentView};
 use super::sample::Sample;
-use super::words;
 use adapter::entry::AdapterEntry;
 use adapter::sensors::Reading;
 use schedule::{Activity, Change, Reason, Wish};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// Everything at one moment, published by the engine whenever it changed.
+/// The whole state at one moment, published by the engine whenever it has changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Snapshot {
     pub server: ServerView,
     pub adapters: Vec<AdapterView>,
     pub models: Vec<ModelView>,
     pub queue: QueueView,
-    /// Clients that are expected, the soonest first.
+    /// Expected clients, the soonest first.
     pub expected: Vec<ExpectedView>,
     /// The last decisions, newest last.
     pub decisions: Vec<DecisionView>,
     /// The newest sample of the history.
     pub sample: Option<Arc<Sample>>,
-    /// The state of the catalogue of models that it was made of.
+    /// Version of the model catalogue in this snapshot.
     #[serde(skip)]
     pub catalogue: u64,
 }
@@ -33,43 +33,44 @@ pub struct ServerView {
     pub uptime_ms: u64,
     /// At least one adapter is on and healthy, or one can be started.
     pub ready: bool,
-    /// Why it is not ready.
+    /// The reason why it is not ready.
     pub reason: Option<String>,
     pub shutting_down: bool,
 }
 
-/// One adapter: what it is and what it is doing.
+/// One adapter: its identity and its state.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AdapterView {
     #[serde(flatten)]
     pub entry: AdapterEntry,
-    /// `None` if it is not used. Shown as the field `state`, in place of the entry's own.
-    #[serde(serialize_with = "words::activity")]
+    /// `None` if the adapter is not used. Serialized as the field `state`, in place of the entry's
+    /// own.
+    #[serde(serialize_with = "names::activity")]
     pub activity: Option<Activity>,
-    /// The operator's wish.
-    #[serde(serialize_with = "words::mode")]
+    /// The mode set by the operator.
+    #[serde(serialize_with = "names::mode")]
     pub mode: Wish,
-    /// Since when the activity lasts, in milliseconds since the server started.
+    /// Beginning of the activity, in milliseconds since the server started.
     pub since_ms: u64,
-    /// While starting or loading: what it is doing now, such as `warming up digits (2 of 5)`.
+    /// While starting or loading: the current step, such as `warming up digits (2 of 5)`.
     pub phase: Option<String>,
-    /// While quarantined: when it is tried again, in milliseconds since the server started.
+    /// While quarantined: the time of the next attempt, in milliseconds since the server started.
     pub retry_at_ms: Option<u64>,
     /// The last fault.
     pub fault: Option<String>,
-    /// After a wrong answer: batches in which it must still agree with another adapter before it
-    /// answers beside it.
+    /// After a wrong answer: number of batches that must still agree with another adapter before it
+    /// answers unverified.
     pub trial: u32,
-    /// What was last decided about turning it on or off.
+    /// The last decision to turn it on or off.
     pub last_decision: Option<DecisionView>,
     pub pid: Option<u32>,
     pub requests: u64,
     pub rows: u64,
     pub batches: u64,
-    /// Workers started since the server did.
+    /// Workers started since the server started.
     pub starts: u64,
-    /// Those of the last hour that were made for requests, across restarts of the server:
-    /// `adapters.starts_per_hour_max` limits them.
+    /// Starts of the last hour that were made for requests, including those before a restart of the
+    /// server: `adapters.starts_per_hour_max` limits them.
     pub starts_last_hour: u64,
     /// Time with a worker process since the server started.
     pub on_ms: u64,
@@ -79,21 +80,21 @@ pub struct AdapterView {
     pub open_ms: Option<u64>,
     /// `None` for adapters that are not used.
     pub power: Option<PowerView>,
-    /// What is known of models on this adapter, loaded or not.
+    /// Measurements of models on this adapter, loaded or not.
     pub replicas: Vec<ReplicaView>,
-    /// Bytes that loaded models hold on the device.
+    /// Device memory of loaded models, in bytes.
     pub memory_used_bytes: u64,
-    /// Bytes that models may take; `None` where nobody can tell.
+    /// Memory budget of models, in bytes; `None` if it is unknown.
     pub memory_budget_bytes: Option<u64>,
-    /// Bytes of device memory that tensors hold, weights and all else; `None` while it is off, or
-    /// where the device does not tell.
+    /// Device memory of tensors, weights and others, in bytes; `None` while the adapter is off, or
+    /// if the device does not report it.
     pub memory_in_use_bytes: Option<u64>,
-    /// What the kernel keeps its worker from, such as `files (landlock), system calls (seccomp)`;
+    /// Kernel restrictions of its worker, such as `files (landlock), system calls (seccomp)`;
     /// `None` while it is off.
     pub confinement: Option<String>,
-    /// What it did lately.
+    /// Recent load.
     pub recent: Option<RecentView>,
-    /// What the platform tells of the card.
+    /// Sensor readings that the platform reports for the card.
     pub sensors: Option<Reading>,
 }
 
@@ -137,12 +138,12 @@ pub struct PowerView {
     pub idle_watts: f64,
     pub active_watts: f64,
     pub start_watts: f64,
-    /// Whether these are guesses by class rather than the operator's figures.
+    /// True if these are estimates by class rather than the operator's values.
     pub assumed: bool,
 }
 
-/// One model on one adapter: the service model `batch_ms + row_ms · rows`, rows counted as padded
-/// to their bucket, and what loading costs. `None` where it is not known yet.
+/// One model on one adapter: the service model `batch_ms + row_ms · rows`, with rows padded to
+/// their bucket, and the cost of loading. `None` for a value that is not known yet.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReplicaView {
     pub model: String,
@@ -152,18 +153,18 @@ pub struct ReplicaView {
     pub load_ms: Option<u64>,
     pub batch_ms: Option<f64>,
     pub row_ms: Option<f64>,
-    /// Standard deviation of measured from predicted time, relative to the latter.
+    /// Standard deviation of measured from predicted time, relative to the predicted time.
     pub spread: Option<f64>,
 }
 
-/// How far a model is from its clients.
+/// The availability of a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelState {
     Ready,
-    /// Before it is served for the first time.
+    /// The model is loaded for the first time.
     Loading,
-    /// While it finishes what it was asked before.
+    /// The model finishes the requests that it received before.
     Unloading,
     #[default]
     Unavailable,
@@ -174,28 +175,30 @@ pub struct ModelView {
     pub name: String,
     pub version: String,
     pub state: ModelState,
-    /// Why it is unavailable, or why a newer state of it could not be loaded.
+    /// The reason why it is unavailable, or why a newer version of its files could not be loaded.
     pub reason: Option<String>,
-    /// Whether its files, rather than the machine, are why its last load failed; `None` if none has.
+    /// True if its last load failed because of its files, false if because of the machine; `None`
+    /// if none has failed.
     #[serde(skip)]
     pub failed: Option<bool>,
     pub kind: String,
-    /// Latency target; `None` for an ensemble that names none, whose members have targets.
+    /// Latency target; `None` for an ensemble without a target of its own, whose members have
+    /// targets.
     pub slo_ms: Option<u64>,
-    /// Rows of the largest batch.
+    /// Maximum number of rows of a batch.
     pub max_rows: u64,
-    /// The mode by which the rows of a request become runs, `stacked`, `each` or `whole`, and its
+    /// The mode by which the rows of a request are run, `stacked`, `each` or `whole`, and its
     /// reason.
     pub rows: Option<String>,
-    /// A remark of the worker that loaded it last, such as a failed warm-up.
+    /// A remark of the worker that loaded the model last, such as a failed warm-up.
     pub note: Option<String>,
-    /// Ids of the adapters that hold it.
+    /// Ids of the adapters on which it is loaded.
     pub adapters: Vec<String>,
     pub requests: u64,
     pub errors: u64,
-    /// Why a request of it last failed or was turned away.
+    /// The reason why a request for it last failed or was rejected.
     pub last_error: Option<String>,
-    /// What it did lately.
+    /// Recent load.
     pub recent: Option<LatencyView>,
 }
 
@@ -205,49 +208,49 @@ pub struct QueueView {
     pub queued_rows: u64,
     pub in_flight_requests: u64,
     pub in_flight_rows: u64,
-    /// How long it will take to serve what waits with what is on.
+    /// Estimated time to serve the queued rows with the active adapters.
     pub drain_ms: u64,
-    /// Host memory that queued inputs and unsent answers hold, and its bound.
+    /// Host memory of queued inputs and unsent answers, and its limit.
     pub held_bytes: u64,
     pub held_bytes_max: u64,
 }
 
-/// A client that is expected, and the adapter that is to be ready for it. Times are in milliseconds
-/// since the server started.
+/// An expected client, and the adapter that is to be ready for it. Times are in milliseconds since
+/// the server started.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExpectedView {
     pub model: String,
     pub adapter: String,
-    /// When the adapter is started; `None` once that was tried.
+    /// The time at which the adapter is started; `None` once the start was attempted.
     pub start_at_ms: Option<u64>,
-    /// From when until when the next request is expected.
+    /// The interval in which the next request is expected.
     pub from_ms: u64,
     pub until_ms: u64,
-    /// Whether the client announced it; else it comes regularly.
+    /// True if the client announced the request; false if it sends requests regularly.
     pub announced: bool,
-    /// The reason in plain words.
+    /// The reason as text.
     pub text: String,
 }
 
-/// One change of the wanted set, with its reason and numbers.
+/// A change of the set of active adapters or loaded models, with its reason and numbers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DecisionView {
     pub seq: u64,
     pub at_ms: u64,
     pub adapter: String,
-    #[serde(serialize_with = "words::change")]
+    #[serde(serialize_with = "names::change")]
     pub change: Change,
-    /// Which model is loaded or unloaded.
+    /// The model that is loaded or unloaded.
     pub model: Option<String>,
-    #[serde(serialize_with = "words::reason")]
+    #[serde(serialize_with = "names::reason")]
     pub reason: Reason,
-    /// The reason in plain words, with its numbers.
+    /// The reason as text, with its numbers.
     pub text: String,
 }
 
 #[cfg(any(test, feature = "testing"))]
 impl AdapterView {
-    /// An adapter about which nothing else is known.
+    /// An adapter of which nothing else is known.
     pub fn example(id: &str, activity: Option<Activity>) -> AdapterView {
         use adapter::entry::{Api, Class, Usability};
         let entry = AdapterEntry {

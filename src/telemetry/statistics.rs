@@ -1,11 +1,11 @@
-//! What was done for a model, as the V2 statistics extension tells it (Triton, "Statistics
-//! Extension", `extension_statistics.md`). Durations are nanoseconds in sum.
+//! Statistics of a model, in the form of the V2 statistics extension (Triton, "Statistics
+//! Extension", `extension_statistics.md`). Durations are sums in nanoseconds.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How often something happened, and how long it took in all.
+/// The number of events, and their total duration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DurationStatistics {
     pub count: u64,
@@ -19,21 +19,21 @@ impl DurationStatistics {
     }
 }
 
-/// Where the time of requests went.
+/// Duration of requests by phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct InferStatistics {
-    /// Admitted to answered.
+    /// Time from admission to answer.
     pub success: DurationStatistics,
-    /// Admitted to turned away.
+    /// Time from admission to rejection or failure.
     pub fail: DurationStatistics,
-    /// Admitted to handed to a worker.
+    /// Time from admission to dispatch.
     pub queue: DurationStatistics,
-    /// Handed over to begun by the worker.
+    /// Time from dispatch until the worker begins to compute.
     pub compute_input: DurationStatistics,
     pub compute_infer: DurationStatistics,
-    /// Done by the worker to answered.
+    /// Time from the end of the computation to the answer.
     pub compute_output: DurationStatistics,
-    /// Always zero, as we have no cache; clients ask for it.
+    /// Always zero, as there is no cache; clients of the extension require the field.
     pub cache_hit: DurationStatistics,
     pub cache_miss: DurationStatistics,
 }
@@ -47,36 +47,36 @@ pub struct BatchStatistics {
     pub compute_output: DurationStatistics,
 }
 
-/// Everything about one version of one model.
+/// Statistics of one version of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ModelStatistics {
     pub name: String,
     pub version: String,
-    /// When the last request was answered, in milliseconds since 1970; 0 if none was.
+    /// Time of the last answer, in milliseconds since 1970; 0 if there was none.
     pub last_inference: u64,
-    /// Rows that were answered.
+    /// Number of answered rows.
     pub inference_count: u64,
-    /// Batches that were run.
+    /// Number of executed batches.
     pub execution_count: u64,
     pub inference_stats: InferStatistics,
-    /// For models that stream; always empty.
+    /// Responses of decoupled models in the extension; always empty.
     pub response_stats: BTreeMap<String, InferStatistics>,
     pub batch_stats: Vec<BatchStatistics>,
     pub memory_usage: Vec<MemoryUsage>,
 }
 
-/// Device memory that a replica holds.
+/// Device memory of a replica.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryUsage {
     /// `GPU` or `CPU`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Place of the adapter in `GET /api/adapters`.
+    /// Index of the adapter in `GET /api/adapters`.
     pub id: u64,
     pub byte_size: u64,
 }
 
-/// Where the time of one piece of work went.
+/// Duration of one piece of work by phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compute {
     pub input: Duration,
@@ -85,7 +85,7 @@ pub struct Compute {
 }
 
 impl ModelStatistics {
-    /// A request was answered `now`, in milliseconds since 1970.
+    /// Counts a request that was answered at `now`, in milliseconds since 1970.
     pub fn answered(&mut self, now: u64, rows: u64, queue: Duration, compute: Compute) {
         self.last_inference = now;
         self.inference_count += rows;
@@ -97,12 +97,12 @@ impl ModelStatistics {
         stats.compute_output.add(compute.output);
     }
 
-    /// A request was turned away this long after it was admitted.
+    /// Counts a request that was rejected or failed this long after its admission.
     pub fn failed(&mut self, took: Duration) {
         self.inference_stats.fail.add(took);
     }
 
-    /// A batch was run.
+    /// Counts an executed batch.
     pub fn executed(&mut self, rows: u64, compute: Compute) {
         self.execution_count += 1;
         let at = match self.batch_stats.binary_search_by_key(&rows, |batch| batch.batch_size) {

@@ -1,8 +1,9 @@
-//! OpenTelemetry traces over OTLP: one span per inference request. Off unless a collector is named.
+//! OpenTelemetry traces over OTLP: one span per inference request. Disabled unless a collector is
+//! configured.
 //!
-//! The context of the caller's trace comes in as `traceparent` and `tracestate` (W3C Trace Context)
-//! and goes out as `traceresponse` (its level 2). Spans are sent by a thread of the library's own;
-//! if the collector is slow or away they are dropped, and no request waits.
+//! The context of the caller's trace is read from `traceparent` and `tracestate` (W3C Trace
+//! Context) and returned as `traceresponse` (its level 2). Spans are sent by a thread of the
+//! library. If the collector is slow or unavailable, spans are dropped, and no request waits.
 
 use anyhow::Context as _;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
@@ -18,10 +19,10 @@ use opentelemetry_sdk::trace::{
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// How long the collector may take for one batch of spans, and for the last one at shutdown.
+/// Timeout of the collector for one batch of spans, and for the last one at shutdown.
 const EXPORT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Makes spans; clones share the exporter. The default makes none.
+/// Creates spans; clones share the exporter. The default value creates none.
 #[derive(Clone, Debug, Default)]
 pub struct Traces(Option<Exporting>);
 
@@ -31,16 +32,16 @@ struct Exporting {
     tracer: SdkTracer,
 }
 
-/// What a request's span is told at its end.
+/// Results that are added to a request's span at its end.
 #[derive(Clone, Debug)]
 pub struct Ran<'a> {
-    /// Ids of the adapters that ran it, in row order, with commas.
+    /// Ids of the adapters that ran it, in row order, separated by commas.
     pub adapters: &'a str,
-    /// Admitted to handed to a worker.
+    /// Time from admission to dispatch.
     pub queue: Duration,
-    /// Handed to a worker to outputs on the host.
+    /// Time from dispatch until the outputs are on the host.
     pub run: Duration,
-    /// Rows of the batch that it was part of; of the largest if it was cut.
+    /// Rows of the request's batch; of the largest one if the request was split.
     pub batch_rows: u32,
 }
 
@@ -52,18 +53,18 @@ pub struct RequestSpan {
 }
 
 impl Traces {
-    /// Sends the spans of this share of all requests to a collector, such as
-    /// `http://127.0.0.1:4318`: OTLP over HTTP with protobuf. A caller's own decision about its
-    /// trace goes before the share.
+    /// Sends the spans of a share of all requests to a collector, such as `http://127.0.0.1:4318`:
+    /// OTLP over HTTP with protobuf. A caller's own sampling decision takes precedence over the
+    /// share.
     ///
     /// # Errors
-    /// If the address is none.
+    /// If the address is invalid.
     pub fn to(collector: &str, share: f64) -> anyhow::Result<Traces> {
         let endpoint = format!("{}/v1/traces", collector.trim_end_matches('/'));
         let exporter = SpanExporter::builder().with_http().with_endpoint(endpoint);
         let exporter = exporter.with_timeout(EXPORT_LIMIT).with_headers(Default::default());
-        let exporter = exporter.build().context("cannot send traces")?;
-        let exporter = Telling { inner: exporter, failing: AtomicBool::new(false) };
+        let exporter = exporter.build().context("failed to set up the export of traces")?;
+        let exporter = LoggingExporter { inner: exporter, failing: AtomicBool::new(false) };
         let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(share)));
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         let resource = Resource::builder().with_service_name("concertina");
@@ -76,7 +77,7 @@ impl Traces {
         Ok(Traces(Some(Exporting { provider, tracer })))
     }
 
-    /// Begins the span of a request. `header` looks a header of it up.
+    /// Begins the span of a request. `header` returns the value of a header.
     pub fn begin<'a>(
         &self,
         header: impl Fn(&str) -> Option<&'a str>,
@@ -102,7 +103,7 @@ impl Traces {
         RequestSpan { span, begin }
     }
 
-    /// Sends what is left; takes no longer than a few seconds.
+    /// Sends the remaining spans; takes at most a few seconds.
     pub fn shut_down(&self) {
         if let Some(Exporting { provider, .. }) = &self.0
             && let Err(error) = provider.shutdown_with_timeout(EXPORT_LIMIT)
@@ -113,21 +114,21 @@ impl Traces {
 }
 
 impl RequestSpan {
-    /// The value of `traceresponse`; `None` where there is no trace.
+    /// Returns the value of `traceresponse`; `None` if there is no trace.
     pub fn response_header(&self) -> Option<String> {
         let context = self.span.as_ref()?.span_context();
         let (trace, span) = (context.trace_id(), context.span_id());
         Some(format!("00-{trace}-{span}-{:02x}", context.trace_flags().to_u8()))
     }
 
-    /// Notes how large the request is.
+    /// Records the size of the request.
     pub fn set_rows(&mut self, rows: usize) {
         if let Some(span) = &mut self.span {
             span.set_attribute(count("concertina.rows", rows as u64));
         }
     }
 
-    /// Notes that it was answered, where and how fast.
+    /// Records the adapters and the durations of an answered request.
     pub fn ran(&mut self, ran: &Ran<'_>) {
         let Some(span) = &mut self.span else { return };
         let adapters = ran.adapters.to_owned();
@@ -140,11 +141,11 @@ impl RequestSpan {
         span.add_event_with_timestamp("done", handed_over + ran.run, Vec::new());
     }
 
-    /// Notes the status of the answer, and what was wrong if something was.
+    /// Records the status of the answer, and the error if there is one.
     pub fn end(&mut self, status: u16, error: Option<&str>) {
         let Some(span) = &mut self.span else { return };
         span.set_attribute(count("http.response.status_code", status.into()));
-        // A client's mistake is no failure of the server's span (HTTP semantic conventions).
+        // An error of the client is not a failure of the server's span (HTTP semantic conventions).
         if status >= 500 {
             span.set_status(Status::error(error.unwrap_or_default().to_owned()));
         } else if let Some(error) = error {
@@ -161,7 +162,7 @@ fn seconds(name: &'static str, value: Duration) -> KeyValue {
     KeyValue::new(name, value.as_secs_f64())
 }
 
-/// The headers that carry a trace.
+/// The headers that contain a trace context.
 struct Headers<'a>([(&'static str, Option<&'a str>); 2]);
 
 impl Extractor for Headers<'_> {
@@ -174,23 +175,23 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// An exporter that says in the log when it stops working, and when it works again.
+/// An exporter that logs when the export begins to fail, and when it succeeds again.
 #[derive(Debug)]
-struct Telling {
+struct LoggingExporter {
     inner: SpanExporter,
     failing: AtomicBool,
 }
 
-impl ExportSpans for Telling {
+impl ExportSpans for LoggingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let sent = self.inner.export(batch).await;
         let failed_before = self.failing.swap(sent.is_err(), Ordering::Relaxed);
         match &sent {
             Err(error) if !failed_before => {
-                tracing::warn!("{spans} spans were lost; the collector takes none: {error}");
+                tracing::warn!("lost {spans} spans: failed to export them: {error}");
             }
-            Ok(()) if failed_before => tracing::info!("the collector takes spans again"),
+            Ok(()) if failed_before => tracing::info!("the export of spans works again"),
             Ok(()) | Err(_) => {}
         }
         sent
@@ -216,14 +217,14 @@ mod tests {
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn begin(parent: Option<&'static str>) -> Option<String> {
-        // Nobody listens there: spans are lost, and nothing else.
+        // No server listens at this address: spans are lost without any other effect.
         let traces = Traces::to("http://127.0.0.1:9", 0.0).unwrap();
         let header = |name: &str| parent.filter(|_| name == "traceparent");
         traces.begin(header, "digits", None).response_header()
     }
 
     #[test]
-    fn a_callers_trace_goes_on() {
+    fn trace_of_the_caller_is_continued() {
         let out = begin(Some(PARENT)).unwrap();
         assert!(out.starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "{out}");
         assert!(out.ends_with("-01") && !out.contains("b7ad6b7169203331"), "{out}");
@@ -233,7 +234,7 @@ mod tests {
     fn without_a_usable_parent_a_trace_begins() {
         for parent in [None, Some("00-0-0-0"), Some("<b>")] {
             let out = begin(parent).unwrap();
-            // The share is 0, so that it is not recorded.
+            // The share is 0, so that the trace is not recorded.
             assert!(out.ends_with("-00") && out.len() == PARENT.len(), "{out}");
         }
     }

@@ -5,25 +5,25 @@ use super::http::{Connection, Response, request};
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read};
 
-/// The answer to a request to `generate_stream` while it is sent.
+/// The answer to a request to `generate_stream`, read while it is sent.
 pub struct Events {
     lines: BufReader<Chunks>,
     pub headers: Vec<(String, String)>,
 }
 
-/// An event.
+/// One event of the stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// `error`, or empty.
+    /// `error`, or empty for data.
     pub name: String,
     pub data: Value,
 }
 
 impl Events {
-    /// Sends a request.
+    /// Sends a request and reads the header of its answer.
     ///
     /// # Errors
-    /// The answer, if it is no stream.
+    /// The answer, if it is not a stream.
     pub fn open(server: &Server, path: &str, body: &str) -> Result<Events, Response> {
         let mut connection = server.connect();
         let headers = [("content-type", "application/json")];
@@ -40,10 +40,10 @@ impl Events {
         Ok(Events { lines: BufReader::new(chunks), headers: response.headers })
     }
 
-    /// The next event; `None` behind the last one.
+    /// Returns the next event; `None` after the last one.
     ///
     /// # Errors
-    /// If the connection breaks off.
+    /// If the connection is closed early.
     #[allow(clippy::should_implement_trait, reason = "an end and an error are two things")]
     pub fn next(&mut self) -> io::Result<Option<Event>> {
         let (mut name, mut line) = (String::new(), String::new());
@@ -63,10 +63,10 @@ impl Events {
         }
     }
 
-    /// All further events.
+    /// Returns all further events.
     ///
     /// # Errors
-    /// If the connection breaks off.
+    /// If the connection is closed early.
     pub fn rest(mut self) -> io::Result<Vec<Event>> {
         let mut events = Vec::new();
         while let Some(event) = self.next()? {
@@ -77,11 +77,11 @@ impl Events {
 }
 
 impl Events {
-    /// Reads a stream of `numbers` numbers from `start` of the kind `count`: true if all came, in
-    /// order, false if some did and an error event.
+    /// Reads a stream of `numbers` numbers from `start` of the kind `count`. Returns true if all
+    /// arrived in order, and false if some did, followed by an error event.
     ///
     /// # Errors
-    /// Everything else, in words.
+    /// A description of any other result.
     pub fn count(self, start: i64, numbers: i64) -> Result<bool, String> {
         let all = self.rest().map_err(|error| error.to_string())?;
         let failed = all.last().is_some_and(|last| last.name == "error");
@@ -97,7 +97,7 @@ impl Events {
 /// The body of a chunked answer.
 struct Chunks {
     connection: Connection,
-    /// Bytes of the present chunk that are not read.
+    /// Unread bytes of the current chunk.
     left: usize,
     is_over: bool,
 }

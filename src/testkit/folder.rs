@@ -1,9 +1,9 @@
-//! A temporary folder that goes away with its owner.
+//! A temporary folder that is removed when its owner is dropped.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A fresh, empty folder that lives as long as the value.
+/// A new, empty folder that exists as long as this value.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
 
@@ -11,10 +11,10 @@ impl Folder {
     pub fn new() -> Folder {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        // Short, since the path of a socket may have about a hundred bytes.
+        // The name is short, since the path of a socket is limited to about a hundred bytes.
         let name = format!("ctest-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        // An earlier process of this id may have been killed.
+        // A killed process with the same id may have left it.
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("the temporary folder can be written to");
         Folder(path.canonicalize().expect("it is there"))
@@ -28,7 +28,7 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Writes a file, with the folders above it.
+    /// Writes a file, and creates its parent folders.
     pub fn write(&self, name: &str, data: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.join(name);
         std::fs::create_dir_all(path.parent().expect("it is below the folder")).expect("a folder");
@@ -50,7 +50,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left behind lies in the temporary folder.
+        // An error is ignored: the remains are in the temporary folder.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as bytes over a socket, so that a test can send what no library would.
+//! HTTP/1.1 as bytes over a socket, so that tests can send requests that no library would send.
 
 use super::HANG;
 use serde_json::Value;
@@ -6,11 +6,11 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// An answer.
+/// An HTTP answer.
 #[derive(Clone, Debug)]
 pub struct Response {
     pub status: u16,
-    /// Names in small letters.
+    /// Headers with names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -30,14 +30,14 @@ impl Response {
         parsed.unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.text()))
     }
 
-    /// The message of an error answer; empty if it is none.
+    /// Returns the message of an error answer; empty if the answer is not an error.
     pub fn error(&self) -> String {
         let parsed: Result<Value, _> = serde_json::from_slice(&self.body);
         let error = parsed.ok().and_then(|body| body["error"].as_str().map(str::to_owned));
         error.unwrap_or_default()
     }
 
-    /// The JSON part of a binary answer, and the raw tensors behind it.
+    /// Returns the JSON part of a binary answer, and the raw tensors after it.
     #[track_caller]
     pub fn split(&self) -> (Value, &[u8]) {
         let length = self.header("inference-header-content-length").expect("a binary answer");
@@ -46,7 +46,7 @@ impl Response {
     }
 }
 
-/// One request as bytes.
+/// Returns a request as bytes.
 pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n").into_bytes();
     let mut header = |name: &str, value: &str| {
@@ -68,7 +68,7 @@ pub struct Connection<S = TcpStream> {
 
 impl Connection {
     /// # Errors
-    /// If nobody listens.
+    /// If no server listens.
     pub fn open(address: SocketAddr) -> io::Result<Connection> {
         let stream = TcpStream::connect_timeout(&address, HANG)?;
         stream.set_read_timeout(Some(HANG * 2))?;
@@ -77,7 +77,7 @@ impl Connection {
         Ok(Connection::over(stream))
     }
 
-    /// Whether there are bytes that nobody asked for.
+    /// Returns true if unrequested bytes are received.
     pub fn has_more(&mut self) -> bool {
         let _ = self.reader.get_ref().set_read_timeout(Some(Duration::from_millis(50)));
         matches!(self.reader.read(&mut [0]), Ok(1))
@@ -101,7 +101,7 @@ impl<S: Read + Write> Connection<S> {
         self.reader.get_mut().write_all(bytes)
     }
 
-    /// Reads one line, with its end.
+    /// Reads one line, including its end.
     pub fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         if self.reader.read_line(&mut line)? == 0 {
@@ -149,7 +149,8 @@ impl<S: Read + Write> Connection<S> {
         self.receive()
     }
 
-    /// Whether the other side has closed it, or does within the read timeout.
+    /// Returns true if the other side has closed the connection, or does so within the read
+    /// timeout.
     pub fn is_closed(&mut self) -> bool {
         match self.reader.read(&mut [0]) {
             Ok(count) => count == 0,

@@ -1,11 +1,11 @@
-//! Handwritten digits as requests, and what the answers say.
+//! Requests with handwritten digits, and readers of their answers.
 
 use super::Response;
 use serde_json::{Value, json};
 
 pub const PIXELS: usize = 28 * 28;
 
-/// The request of the README's tour: a handwritten seven.
+/// The request of the README's tutorial: a handwritten seven.
 pub const SEVEN: &str = include_str!("../../examples/seven.json");
 
 /// The pixels of that seven.
@@ -17,8 +17,8 @@ pub fn seven() -> Vec<u8> {
         .collect()
 }
 
-/// Different images: the seven moved, turned over and dimmed. What digit they show does not
-/// matter, only that each has an answer of its own.
+/// Different images: the seven shifted, flipped and dimmed. Their digits do not matter, only that
+/// each image has a different answer.
 pub fn variants(count: usize) -> Vec<Vec<u8>> {
     let seven = seven();
     let variant = |n: usize| {
@@ -33,13 +33,13 @@ pub fn variants(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(variant).collect()
 }
 
-/// A request for one image as bytes.
+/// Returns a request for one image as bytes.
 pub fn as_uint8(image: &[u8]) -> String {
     let input = json!({"name": "image", "datatype": "UINT8", "shape": [1, 28, 28], "data": image});
     json!({ "inputs": [input] }).to_string()
 }
 
-/// A request for the same image as numbers between 0 and 1.
+/// Returns a request for the same image as numbers between 0 and 1.
 pub fn as_fp32(image: &[u8]) -> String {
     let input =
         json!({"name": "image", "datatype": "FP32", "shape": [1, 28, 28], "data": floats(image)});
@@ -50,7 +50,7 @@ pub fn floats(image: &[u8]) -> Vec<f32> {
     image.iter().map(|pixel| f32::from(*pixel) / 255.0).collect()
 }
 
-/// An output of a JSON answer.
+/// Returns an output of a JSON answer.
 #[track_caller]
 pub fn output<'a>(answer: &'a Value, name: &str) -> &'a Value {
     let outputs = answer["outputs"].as_array().unwrap_or_else(|| panic!("no outputs in {answer}"));
@@ -58,7 +58,7 @@ pub fn output<'a>(answer: &'a Value, name: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("no output '{name}' in {answer}"))
 }
 
-/// The probabilities of a JSON answer, row by row.
+/// Returns the probabilities of a JSON answer, row by row.
 #[track_caller]
 pub fn probabilities(response: &Response) -> Vec<f32> {
     assert_eq!(response.status, 200, "{}", response.text());
@@ -67,7 +67,7 @@ pub fn probabilities(response: &Response) -> Vec<f32> {
     data.iter().map(|value| value.as_f64().expect("a number") as f32).collect()
 }
 
-/// The digits of a JSON answer.
+/// Returns the digits of a JSON answer.
 #[track_caller]
 pub fn digits(response: &Response) -> Vec<i64> {
     assert_eq!(response.status, 200, "{}", response.text());
@@ -76,7 +76,7 @@ pub fn digits(response: &Response) -> Vec<i64> {
     data.iter().map(|value| value.as_i64().expect("a whole number")).collect()
 }
 
-/// The largest difference between two lists of numbers.
+/// Returns the largest difference between two lists of numbers.
 #[track_caller]
 pub fn difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());

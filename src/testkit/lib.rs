@@ -1,8 +1,9 @@
-//! What tests and benches of several crates share: folders, and for those of the whole program a
+//! Utilities of tests and benches of several crates: folders, and for tests of the whole program a
 //! real server, real HTTP, real processes.
 //!
-//! Every test of the program starts the real binary with a port, a cache and a runtime folder of its own, and
-//! ends only what it started, by process id. Limits are for hangs; no test measures speed.
+//! Every test of the program starts the real binary with a port, a cache and a runtime folder of
+//! its own, and ends only processes that it started, by process id. Time limits detect hangs; no
+//! test measures speed.
 #![allow(clippy::new_without_default, reason = "each is another folder")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
 #![allow(clippy::print_stderr, reason = "the test runner shows it with a failure")]
@@ -26,20 +27,20 @@ pub use server::{Server, Setup, command, run};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// Prints a line that the test runner does not hold back: what is skipped must be seen.
-pub fn tell(line: &str) {
+/// Prints a line that the test runner does not capture, so that skipped tests are visible.
+pub fn report(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// After so long something hangs: far more than a loaded machine needs.
+/// Time after which a test is considered hung: far more than a loaded machine needs.
 pub const HANG: Duration = Duration::from_secs(60);
 
-/// Asks again until there is an answer; fails the test after `limit`.
+/// Calls `attempt` until it returns a value; fails the test after `limit`.
 #[track_caller]
-pub fn wait_until<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn wait_until<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
-        if let Some(answer) = ask() {
+        if let Some(answer) = attempt() {
             return answer;
         }
         assert!(begin.elapsed() < limit, "waited for {limit:?}: {what}");
@@ -47,7 +48,7 @@ pub fn wait_until<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Optio
     }
 }
 
-/// Waits until `holds`.
+/// Waits until `holds` returns true.
 #[track_caller]
 pub fn wait_for(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     wait_until(what, limit, || holds().then_some(()));

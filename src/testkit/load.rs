@@ -1,4 +1,4 @@
-//! Clients that ask without pause, each checking every answer.
+//! Clients that send requests without pause and check every answer.
 
 use super::Response;
 use super::http::Connection;
@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-/// What the clients saw, all together.
+/// Results of all clients.
 #[derive(Debug, Default)]
 pub struct Seen {
     pub answers: u64,
-    /// Answers of each adapter.
+    /// Number of answers by adapter.
     pub adapters: BTreeMap<String, u64>,
-    /// The first few things that were wrong.
+    /// The first errors.
     pub wrong: Vec<String>,
 }
 
@@ -26,8 +26,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts `count` clients. Client `n` sends `requests(n)` again and again, and `check(n, _)`
-    /// says what is wrong with an answer.
+    /// Starts `count` clients. Client `n` sends `requests(n)` repeatedly, and `check(n, _)` returns
+    /// an error if an answer is wrong.
     pub fn start<C>(
         address: SocketAddr,
         count: usize,
@@ -43,7 +43,7 @@ impl Load {
             let request = requests(n);
             std::thread::spawn(move || {
                 let mut seen = Seen::default();
-                if let Err(error) = ask(address, &request, &stop, &mut seen, |response| {
+                if let Err(error) = run_client(address, &request, &stop, &mut seen, |response| {
                     answers.fetch_add(1, Ordering::Relaxed);
                     check(n, response)
                 }) {
@@ -56,12 +56,12 @@ impl Load {
         Load { stop, answers, clients }
     }
 
-    /// Answers so far, right and wrong.
+    /// Returns the number of answers so far, right and wrong.
     pub fn answers(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
     }
 
-    /// Lets every client finish its request and collects what they saw.
+    /// Waits until every client has finished its request, and returns their results.
     pub fn stop(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Seen::default();
@@ -77,9 +77,9 @@ impl Load {
     }
 }
 
-/// One client's life. A second answer to one request would be read as the answer to the next,
-/// and its content would be wrong; or be left over at the end.
-fn ask(
+/// Runs one client. A second answer to one request would be read as the answer to the next one,
+/// which has different content, or remain unread at the end.
+fn run_client(
     address: SocketAddr,
     request: &[u8],
     stop: &AtomicBool,
@@ -90,7 +90,7 @@ fn ask(
     while !stop.load(Ordering::Relaxed) {
         let response = connection.exchange(request)?;
         seen.answers += 1;
-        let adapter = response.header("x-concertina-adapter").unwrap_or("nobody").to_owned();
+        let adapter = response.header("x-concertina-adapter").unwrap_or("none").to_owned();
         *seen.adapters.entry(adapter).or_default() += 1;
         if let Err(wrong) = check(&response)
             && seen.wrong.len() < 5
@@ -99,7 +99,7 @@ fn ask(
         }
     }
     if connection.has_more() {
-        seen.wrong.push("bytes were left over behind the last answer".to_owned());
+        seen.wrong.push("unread bytes after the last answer".to_owned());
     }
     Ok(())
 }

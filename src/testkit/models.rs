@@ -3,12 +3,12 @@
 use super::Folder;
 use std::path::PathBuf;
 
-/// The source tree that is tested: asked at run time, since checkouts may share compiled tests.
+/// The tested source tree, determined at run time, since checkouts may share compiled tests.
 pub fn package() -> PathBuf {
-    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo tells it").into()
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets the variable").into()
 }
 
-/// The repository of this source tree.
+/// The model repository of this source tree.
 pub fn source() -> PathBuf {
     package().join("models")
 }
@@ -19,8 +19,8 @@ pub const DATATYPES: [&str; 14] = [
     "BF16", "FP32", "FP64", "BYTES",
 ];
 
-/// `model.toml` of a model that gives input `x` back as output `y`, for rows of any length and
-/// every datatype.
+/// `model.toml` of a model that returns input `x` as output `y`, for rows of any length and every
+/// datatype.
 pub fn echo_toml(max_rows: usize, delay: &str) -> String {
     let tensor =
         |name: &str| format!("name = \"{name}\"\ndatatypes = {DATATYPES:?}\nshape = [-1]\n");
@@ -38,14 +38,14 @@ pub fn add_echo(repository: &Folder, name: &str, max_rows: usize, delay: &str) {
     repository.make_dir(&format!("{name}/1"));
 }
 
-/// Adds a model of kind `count`, of which so many requests run at a time.
+/// Adds a model of kind `count` that runs `max_rows` requests at a time.
 pub fn add_count(repository: &Folder, name: &str, max_rows: usize) {
     let toml = format!("kind = \"count\"\n[batch]\nmax_rows = {max_rows}\n");
     repository.write(&format!("{name}/model.toml"), toml);
     repository.make_dir(&format!("{name}/1"));
 }
 
-/// Adds a copy of `digits` under another name; its files can then be spoilt.
+/// Adds a copy of `digits` under another name, whose files can then be damaged.
 pub fn add_digits(repository: &Folder, name: &str) {
     let digits = source().join("digits");
     for file in ["model.toml", "1/golden.json", "1/weights.safetensors"] {
@@ -54,7 +54,7 @@ pub fn add_digits(repository: &Folder, name: &str) {
     }
 }
 
-/// `tests/data/linear.onnx` with the matrix of its product in another file.
+/// `tests/data/linear.onnx` with the matrix of its product moved to another file.
 pub fn external_linear(location: &str) -> Vec<u8> {
     let file = linear();
     let (graph, matrix) = (find(&file, b":\x9e\x01") + 3, find(&file, MATRIX));
@@ -67,14 +67,15 @@ pub fn external_linear(location: &str) -> Vec<u8> {
     [&file[..graph - 3], &field(7, &inner), &file[end..]].concat()
 }
 
-/// What such a file holds.
+/// The content of that file.
 pub fn external_weights() -> Vec<u8> {
     let file = linear();
     let at = find(&file, MATRIX) + MATRIX.len() + 11;
     file[at..at + 24].to_vec()
 }
 
-/// How the matrix begins in the file; nine bytes of its head and two before its data follow.
+/// The beginning of the matrix in the file; nine more bytes of its head and two before its data
+/// follow.
 const MATRIX: &[u8] = b"*\x23";
 
 fn linear() -> Vec<u8> {

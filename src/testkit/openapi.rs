@@ -1,4 +1,4 @@
-//! The served description, as tests ask it.
+//! Access of tests to the served OpenAPI description.
 
 use super::{Response, Server};
 use serde_json::Value;
@@ -7,20 +7,20 @@ use serde_json::Value;
 #[derive(Clone, Debug)]
 pub struct Operation {
     pub method: String,
-    /// With its parameters in braces.
+    /// The path with its parameters in braces.
     pub path: String,
-    /// The scopes one of which a key needs; empty if no key is asked for.
+    /// The scopes of which a key needs one; empty if no key is required.
     pub scopes: Vec<String>,
     pub described: Value,
 }
 
-/// What the server says of itself.
+/// Returns the served description.
 #[track_caller]
 pub fn document(server: &Server, headers: &[(&str, &str)]) -> Value {
     server.send("GET", "/openapi.json", headers, b"").json()
 }
 
-/// Every operation, in the order of the paths.
+/// Returns every operation, in the order of the paths.
 pub fn operations(document: &Value) -> Vec<Operation> {
     let mut found = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
@@ -34,7 +34,7 @@ pub fn operations(document: &Value) -> Vec<Operation> {
     found
 }
 
-/// The scopes that are accepted, which are the same for every way to send a key.
+/// Returns the accepted scopes, which are the same for every way to send a key.
 fn scopes(described: &Value) -> Vec<String> {
     let ways = described["security"].as_array().expect("each operation states its security");
     let of = |name: &str| {
@@ -48,7 +48,7 @@ fn scopes(described: &Value) -> Vec<String> {
 }
 
 impl Operation {
-    /// The path with something in place of each parameter.
+    /// Returns the path with its parameters replaced.
     pub fn filled(&self, model: &str, version: &str, adapter: &str) -> String {
         let path = self.path.replace("{model}", model).replace("{version}", version);
         path.replace("{adapter}", adapter)
@@ -58,27 +58,27 @@ impl Operation {
         self.path.contains(&format!("{{{parameter}}}"))
     }
 
-    /// Complains if the description does not tell this answer.
+    /// Fails unless the description contains this answer.
     #[track_caller]
     pub fn check(&self, document: &Value, response: &Response) {
-        let told = format!("{} {}: {}", self.method, self.path, response.status);
+        let exchange = format!("{} {}: {}", self.method, self.path, response.status);
         let answer = &self.described["responses"][response.status.to_string()];
-        assert!(!answer.is_null(), "{told} is not described: {}", response.text());
+        assert!(!answer.is_null(), "{exchange} is not described: {}", response.text());
         let answer = super::schema::resolve(document, answer);
         for (name, header) in answer["headers"].as_object().into_iter().flatten() {
             let is_sent = response.header(&name.to_lowercase()).is_some();
-            assert!(is_sent || header["required"] != true, "{told}: no header {name}");
+            assert!(is_sent || header["required"] != true, "{exchange}: no header {name}");
         }
         let given = response.header("content-type");
         let essence = given.map(|given| given.split(';').next().unwrap_or_default().trim());
         let Some(content) = answer["content"].as_object() else {
-            return assert!(essence.is_none() && response.body.is_empty(), "{told}: {given:?}");
+            return assert!(essence.is_none() && response.body.is_empty(), "{exchange}: {given:?}");
         };
         let content = essence.and_then(|essence| content.get(essence));
-        let content = content.unwrap_or_else(|| panic!("{told}: {given:?} is not described"));
+        let content = content.unwrap_or_else(|| panic!("{exchange}: {given:?} is not described"));
         if essence == Some("application/json") {
             let checked = super::schema::check(document, &content["schema"], &response.json());
-            checked.unwrap_or_else(|wrong| panic!("{told}: {wrong}\n{}", response.text()));
+            checked.unwrap_or_else(|wrong| panic!("{exchange}: {wrong}\n{}", response.text()));
         }
     }
 }

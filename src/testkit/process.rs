@@ -1,4 +1,4 @@
-//! Looks at processes through `/proc` and sends them signals, by process id.
+//! Inspects processes through `/proc` and sends them signals, by process id.
 
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
@@ -8,11 +8,12 @@ use std::fs;
 pub fn signal(pid: u32, signal: Signal) {
     let raw = i32::try_from(pid).expect("a process id");
     let pid = Pid::from_raw(raw).expect("a process id is not 0");
-    // It may have ended by itself meanwhile.
+    // The process may have ended in the meantime.
     let _ = kill_process(pid, signal);
 }
 
-/// Whether this is a running worker of ours. A zombie has no command line and counts as gone.
+/// Returns true if this is a running worker of the program. A zombie has no command line and does
+/// not count.
 pub fn is_worker(pid: u32) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut words = line.split(|byte| *byte == 0);
@@ -32,13 +33,13 @@ pub fn children_of(parent: u32) -> Vec<u32> {
     pids.filter(|pid| parent_of(*pid) == Some(parent)).collect()
 }
 
-/// Whether a process is there and is not only waiting for its parent to ask how it ended.
+/// Returns true if a process exists and is not a zombie.
 pub fn is_running(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, after)| !after.trim_start().starts_with('Z'))
 }
 
-/// The environment that a process was started with.
+/// Returns the environment with which a process was started.
 pub fn environment_of(pid: u32) -> Vec<(String, String)> {
     let bytes = fs::read(format!("/proc/{pid}/environ")).expect("the process is ours");
     let pairs = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy);
@@ -51,12 +52,12 @@ pub fn environment_of(pid: u32) -> Vec<(String, String)> {
 
 fn parent_of(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything; state and parent follow it.
+    // The name in parentheses may contain any characters; state and parent follow it.
     let after = stat.rsplit_once(')')?.1;
     after.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Names, in small letters, that mark a file as part of a graphics driver or its loader.
+/// Names, in lower case, that identify a file as part of a graphics driver or its loader.
 const DRIVERS: [&str; 12] = [
     "vulkan",
     "libvk",

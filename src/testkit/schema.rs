@@ -1,12 +1,12 @@
-//! JSON Schema, as much of it as the served description uses; a keyword that is not known here is
-//! an error. Stricter than the standard: fields that are not described are errors too, since a
-//! description that lacks them is out of date.
+//! Validation by JSON Schema, as far as the served description uses it; an unknown keyword is an
+//! error. It is stricter than the standard: fields that are not described are errors too, since a
+//! description without them is out of date.
 
 use serde_json::Value;
 
 type Checked = Result<(), String>;
 
-/// What a `$ref` leads to, or the value itself.
+/// Returns the target of a `$ref`, or the value itself.
 pub fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     let Some(path) = value["$ref"].as_str() else { return value };
     let found = document.pointer(path.trim_start_matches('#'));
@@ -14,7 +14,7 @@ pub fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
 }
 
 /// # Errors
-/// Where the value differs from its schema.
+/// A description of the difference between the value and its schema.
 pub fn check(document: &Value, schema: &Value, value: &Value) -> Checked {
     let schema = resolve(document, schema);
     for (keyword, wanted) in schema.as_object().expect("a schema is an object") {
@@ -57,7 +57,7 @@ fn has(value: &Value, name: &Value) -> bool {
     value.as_object().is_none_or(|fields| fields.contains_key(name.as_str().expect("a name")))
 }
 
-/// One of the types, if there are several.
+/// Returns true if the value has one of the wanted types.
 fn is_of(wanted: &Value, value: &Value) -> bool {
     let is = |name: &Value| match name.as_str().expect("a type") {
         "null" => value.is_null(),
@@ -67,7 +67,7 @@ fn is_of(wanted: &Value, value: &Value) -> bool {
         "string" => value.is_string(),
         "array" => value.is_array(),
         "object" => value.is_object(),
-        unknown => panic!("there is no type '{unknown}'"),
+        unknown => panic!("unknown type '{unknown}'"),
     };
     wanted.as_array().map_or_else(|| is(wanted), |names| names.iter().any(is))
 }

@@ -1,4 +1,4 @@
-//! Starts the real program, and ends it.
+//! Starts and ends the real program.
 
 use super::http::{Connection, Response, request};
 use super::process::{Signal, signal};
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The program of this build: tests and benches are in `deps`, a folder beside it.
+/// The program of this build: tests and benches are in `deps`, a subfolder of its folder.
 fn executable() -> PathBuf {
     let this = std::env::current_exe().expect("the path of this test");
     let build = this.parent().and_then(Path::parent).expect("a folder of cargo");
@@ -21,10 +21,10 @@ fn executable() -> PathBuf {
     program
 }
 
-/// The program, with nothing said about Vulkan.
+/// The program, without any settings of Vulkan.
 fn program() -> Command {
     let mut command = Command::new(executable());
-    // Settings of whoever runs the tests must not reach the program.
+    // Settings of the user who runs the tests must not affect the program.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CONCERTINA_") {
             command.env_remove(name);
@@ -34,14 +34,14 @@ fn program() -> Command {
     command
 }
 
-/// Hides every Vulkan driver.
+/// Hides all Vulkan drivers.
 fn without_vulkan(command: &mut Command) {
     for name in ["VK_ICD_FILENAMES", "VK_DRIVER_FILES"] {
         command.env(name, "/nonexistent/driver.json");
     }
 }
 
-/// The program with no Vulkan driver, for a test that runs it in its own way.
+/// The program with no Vulkan driver, for a test that runs it in a special way.
 pub fn command(args: &[&str]) -> Command {
     let mut command = program();
     without_vulkan(&mut command);
@@ -56,26 +56,26 @@ pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
     command.output().expect("the program can be run")
 }
 
-/// How to start a server.
+/// The configuration of a server to start.
 #[derive(Debug)]
 pub struct Setup {
     args: Vec<String>,
     env: Vec<(String, String)>,
     config: String,
-    /// Vulkan drivers to show; none if empty.
+    /// Vulkan drivers to use; none if empty.
     drivers: String,
     listen: String,
     cache_dir: Option<PathBuf>,
     runtime_dir: Option<PathBuf>,
-    /// Lines of a shell that run before the program, in its process.
+    /// Shell commands that run before the program, in its process.
     before: String,
     program: Option<PathBuf>,
-    /// False if the server is to choose the runtime folder.
+    /// False if the server chooses the runtime folder.
     has_runtime_dir: bool,
-    /// False if the server is to choose the folder for locks. Otherwise it lies in the runtime folder,
-    /// so that servers of different tests do not exclude each other from adapters.
+    /// False if the server chooses the folder for locks. Otherwise it is in the runtime folder, so
+    /// that servers of different tests do not exclude each other from adapters.
     has_lock_dir: bool,
-    /// True if modes that an earlier server was given are in force.
+    /// True if the modes that an earlier server saved are restored.
     has_modes: bool,
 }
 
@@ -98,7 +98,7 @@ impl Setup {
         }
     }
 
-    /// Runs lines of a shell before the program, in its process: limits, control groups.
+    /// Runs shell commands before the program, in its process: limits, control groups.
     pub fn before(self, lines: &str) -> Setup {
         Setup { before: lines.to_owned(), ..self }
     }
@@ -108,8 +108,9 @@ impl Setup {
         Setup { program: Some(path.to_owned()), ..self }
     }
 
-    /// A server with these Vulkan drivers, as `VK_ICD_FILENAMES` names them, and a cache that
-    /// stays. The CPU serves only if a test says so: else it would carry what is to start adapters.
+    /// A server with these Vulkan drivers, as in `VK_ICD_FILENAMES`, and a persistent cache. The
+    /// CPU serves only if a test enables it: otherwise it would take the load that is to start
+    /// adapters.
     pub fn software(drivers: &str, cache_dir: &Path) -> Setup {
         let setup = Setup { drivers: drivers.to_owned(), ..Setup::cpu() };
         let setup = Setup { cache_dir: Some(cache_dir.to_owned()), ..setup };
@@ -121,7 +122,7 @@ impl Setup {
         self
     }
 
-    /// A variable of the environment.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Setup {
         self.env.push((name.to_owned(), value.to_owned()));
         self
@@ -132,7 +133,7 @@ impl Setup {
         self.args(&["--models", folder])
     }
 
-    /// Lines of the config file.
+    /// Adds lines to the config file.
     pub fn config(mut self, lines: &str) -> Setup {
         self.config.push_str(lines);
         self.config.push('\n');
@@ -143,12 +144,12 @@ impl Setup {
         self.listen_to(&address.to_string())
     }
 
-    /// An address as people write it.
+    /// Sets the address to listen on, in the form of the setting.
     pub fn listen_to(self, address: &str) -> Setup {
         Setup { listen: address.to_owned(), ..self }
     }
 
-    /// A folder for caches that outlives the server.
+    /// Sets a folder for caches that outlives the server.
     pub fn cache_dir(self, folder: &Path) -> Setup {
         Setup { cache_dir: Some(folder.to_owned()), ..self }
     }
@@ -157,22 +158,22 @@ impl Setup {
         Setup { runtime_dir: Some(folder.to_owned()), ..self }
     }
 
-    /// Leaves the runtime folder to the server.
+    /// Lets the server choose the runtime folder.
     pub fn without_runtime_dir(self) -> Setup {
         Setup { has_runtime_dir: false, ..self }
     }
 
-    /// Leaves the folder for locks to the server.
+    /// Lets the server choose the folder for locks.
     pub fn without_lock_dir(self) -> Setup {
         Setup { has_lock_dir: false, ..self }
     }
 
-    /// Keeps the modes of adapters that an earlier server with the same caches was given.
+    /// Restores the modes of adapters that an earlier server with the same cache folder saved.
     pub fn with_modes(self) -> Setup {
         Setup { has_modes: true, ..self }
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the server and waits until it listens.
     #[track_caller]
     pub fn start(self) -> Server {
         let folder = Folder::new();
@@ -181,7 +182,7 @@ impl Setup {
         server.wait_for_address()
     }
 
-    /// Starts one that is expected not to come up, and waits for its end.
+    /// Starts a server that is expected to fail, and waits for its end.
     #[track_caller]
     pub fn fail(self) -> (ExitStatus, String) {
         let folder = Folder::new();
@@ -192,7 +193,7 @@ impl Setup {
             let _ = child.wait();
         }
         let log = lines.whole();
-        (status.unwrap_or_else(|| panic!("it goes on:\n{log}")), log)
+        (status.unwrap_or_else(|| panic!("the server keeps running:\n{log}")), log)
     }
 
     fn spawn(&self, folder: &Folder) -> (Child, Log) {
@@ -243,12 +244,12 @@ impl Setup {
     }
 }
 
-/// A line of the settings that names a folder.
+/// Returns a line of the settings that sets a folder.
 fn line(name: &str, folder: &Path) -> String {
     format!("{name} = {:?}\n", folder.display().to_string())
 }
 
-/// What a server logs.
+/// The log of a server.
 #[derive(Clone)]
 struct Log {
     lines: Arc<Mutex<Vec<String>>>,
@@ -266,13 +267,13 @@ impl Log {
                 let line = String::from_utf8_lossy(&line).into_owned();
                 let named =
                     line.split_once("serving ").and_then(|(_, rest)| rest.split_once("://"));
-                // In a log of JSON more follows.
+                // In a JSON log, more text follows.
                 let address = |rest: &str| {
                     let end = rest.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c)));
                     rest[..end.unwrap_or(rest.len())].parse()
                 };
                 let named = named.map(|(_, rest)| address(rest));
-                // First the line: who hears of the address may look for it.
+                // The line is stored first: a thread that receives the address may read the log.
                 kept.lock().expect("the log is whole").push(line);
                 if let Some(Ok(address)) = named {
                     let _ = found.send(address);
@@ -283,7 +284,7 @@ impl Log {
         Log { lines, address: Arc::new(Mutex::new(address)), reader }
     }
 
-    /// All of it, once the program has ended.
+    /// Returns the whole log, once the program has ended.
     fn whole(&self) -> String {
         if let Some(reader) = self.reader.lock().expect("one reader").take() {
             reader.join().expect("reading the log does not panic");
@@ -312,7 +313,7 @@ pub struct Server {
     pub address: SocketAddr,
     child: Child,
     log: Log,
-    /// Its config, runtime folder, locks and, unless one was named, cache.
+    /// The folder of its config, runtime folder, locks and, unless another one is set, cache.
     folder: Folder,
 }
 
@@ -322,7 +323,7 @@ impl Server {
         let found = self.log.address.lock().expect("one reader").recv_timeout(HANG);
         match found {
             Ok(address) => self.address = address,
-            Err(_) => panic!("the server does not come up"),
+            Err(_) => panic!("the server does not start"),
         }
         self
     }
@@ -340,7 +341,7 @@ impl Server {
         Connection::open(self.address).expect("the server listens")
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a new connection.
     #[track_caller]
     pub fn send(
         &self,
@@ -369,7 +370,7 @@ impl Server {
         self.get("/api/snapshot").json()
     }
 
-    /// One adapter of the snapshot, as soon as it is listed.
+    /// Returns one adapter of the snapshot, as soon as it is listed.
     #[track_caller]
     pub fn adapter(&self, id: &str) -> Value {
         wait_until(&format!("adapter {id} is listed"), HANG, || {
@@ -400,7 +401,7 @@ impl Server {
         super::wait_for("the mode", HANG, || self.adapter(id)["mode"] == mode);
     }
 
-    /// Sets the operator's wish for an adapter.
+    /// Sets the mode of an adapter.
     #[track_caller]
     pub fn set_mode(&self, id: &str, mode: &str) {
         let response =
@@ -408,37 +409,37 @@ impl Server {
         assert_eq!(response.status, 200, "{}", response.text());
     }
 
-    /// The same, as soon as adapters are listed.
+    /// Sets the mode of an adapter, as soon as adapters are listed.
     #[track_caller]
     pub fn set_mode_when_listed(&self, id: &str, mode: &str) {
         self.wait_until_ready();
         self.set_mode(id, mode);
     }
 
-    /// Writes other lines into its config file; it reads them when it is told to.
+    /// Replaces lines of its config file, which it reads again at SIGHUP.
     pub fn write_config(&self, lines: &str) {
         let run = self.folder.join("run");
         let own = line("runtime_dir", &run) + &line("lock_dir", &run.join("locks"));
         self.folder.write("c.toml", own + lines);
     }
 
-    /// Asks it to stop, as a service manager would.
+    /// Requests it to stop, as a service manager would.
     pub fn terminate(&self) {
         signal(self.pid(), Signal::TERM);
     }
 
-    /// Ends it at once.
+    /// Kills it.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Waits for its end; fails the test if it does not come.
+    /// Waits for its end; fails the test if it does not end.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         let status = wait_for_end(&mut self.child, HANG);
         let status = status.unwrap_or_else(|| panic!("the server does not stop"));
-        // What it said last is looked for.
+        // Reads the rest of the log, which tests search after the end.
         self.log.whole();
         status
     }

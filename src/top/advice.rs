@@ -8,19 +8,20 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-/// Interval and number of questions while the server computes the comparison.
+/// Interval and number of requests while the server computes the comparison.
 const INTERVAL: Duration = Duration::from_millis(500);
 const TIMES: usize = 240;
 
-/// The best alternative to the settings of a server, as text with the command that applies it.
+/// Returns the best alternative to the settings of a server, with the command that applies it.
 ///
 /// # Errors
-/// If the server cannot be asked, or does not finish its comparison.
+/// If the server cannot be reached, or does not finish its comparison.
 pub fn advice(url: &str, key: Credentials<'_>, ca: Option<&Path>) -> anyhow::Result<String> {
     let client = connect(url, key, ca)?;
     for _ in 0..TIMES {
         let comparison = client.comparison();
-        let comparison = comparison.with_context(|| format!("cannot ask {}", client.place()))?;
+        let comparison = comparison
+            .with_context(|| format!("failed to request the comparison from {}", client.place()))?;
         if comparison.state == "ready" {
             return Ok(text(&comparison, &client));
         }
@@ -51,7 +52,7 @@ fn text(comparison: &Comparison, client: &ServerClient) -> String {
     )
 }
 
-/// A word of a shell.
+/// Quotes a word for a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", clean(text).replace('\'', r"'\''"))
 }
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn said(url: &str, key: Option<&str>, best: Value, setting: &str) -> String {
+    fn advice_for(url: &str, key: Option<&str>, best: Value, setting: &str) -> String {
         let case = |what: &str, setting: Option<&str>| json!({ "what": what, "setting": setting, "attainment": 0.5, "watt_hours": 2.0 });
         let cases = [case("with the present settings", None), case("other\u{1b}", Some(setting))];
         let answer = json!({ "state": "ready", "best": best, "cases": cases });
@@ -71,7 +72,7 @@ mod tests {
     #[test]
     fn the_command_contains_the_setting_and_the_key_by_its_variable() {
         let url = "http://name:word@127.0.0.1:8000/box/";
-        let text = said(url, Some("secret"), json!(1), "latency_target = \"1s\"");
+        let text = advice_for(url, Some("secret"), json!(1), "latency_target = \"1s\"");
         let expected = "curl -X POST -H 'content-type: application/json' \
             -H \"authorization: Bearer $CONCERTINA_API_KEY\" -d '{\"setting\":\"latency_target = \\\"1s\\\"\"}' \
             'http://127.0.0.1:8000/box/api/settings'\n";
@@ -82,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_setting_of_a_hostile_server_remains_one_word_of_the_shell() {
-        let text = said("http://127.0.0.1:8000", None, json!(1), "'; reboot #\u{1b}[2J");
+        let text = advice_for("http://127.0.0.1:8000", None, json!(1), "'; reboot #\u{1b}[2J");
         assert!(text.contains(r"'{"), "{text}");
         assert!(text.contains(r"'\''; reboot #"), "{text}");
         assert!(!text.contains('\u{1b}') && !text.contains("authorization"), "{text}");
@@ -91,7 +92,7 @@ mod tests {
     #[test]
     fn where_nothing_is_better_there_is_no_command() {
         for best in [json!(null), json!(7)] {
-            let text = said("http://127.0.0.1:8000", None, best, "latency_target = \"1s\"");
+            let text = advice_for("http://127.0.0.1:8000", None, best, "latency_target = \"1s\"");
             assert_eq!(text, "No other setting is better for these requests.\n");
         }
     }

@@ -1,5 +1,5 @@
-//! What the view shows and what keys do to it. Pure: time comes as an argument, wishes go out as
-//! values.
+//! The state of the view, and the effects of keys on it. Pure: time is an argument, and requested
+//! mode changes are returned as values.
 
 use super::client::{ModeChange, RequestedMode, ServerReport, Trouble};
 use super::history::Past;
@@ -8,16 +8,16 @@ use super::view::{Id, ReceivedAdapter, ReceivedDecision, ReceivedSnapshot};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::time::{Duration, Instant};
 
-/// How long the answer to a key stays to be read.
+/// Time for which the result of a key is shown.
 const NOTICE_TIME: Duration = Duration::from_secs(6);
-/// Widest name before what is wrong, which matters more.
+/// Maximum width of a name in an error message, so that the error itself fits.
 const NOTICE_NAME_MAX: usize = 24;
-/// Lines that a page key moves.
+/// Number of lines that a page key scrolls.
 const PAGE: usize = 5;
-/// About as many as one entry of the lower pane takes in a narrow terminal.
+/// Approximate number of lines of one entry of the lower pane in a narrow terminal.
 const LINES_MAX: usize = 4;
 
-/// What the lower pane shows.
+/// The content of the lower pane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Pane {
     #[default]
@@ -25,7 +25,7 @@ pub(crate) enum Pane {
     Models,
 }
 
-/// An answer to a key.
+/// The result of a key.
 #[derive(Clone, Debug)]
 pub(crate) struct Notice {
     pub(crate) text: String,
@@ -33,26 +33,26 @@ pub(crate) struct Notice {
     until: Instant,
 }
 
-/// What a key asks of the world outside.
+/// An effect of a key outside of the view.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Effect {
     Quit,
-    Ask(ModeChange),
+    SetMode(ModeChange),
 }
 
-/// Everything that is shown.
+/// The whole state that is shown.
 #[derive(Debug, Default)]
 pub(crate) struct App {
     /// Host and port of the server.
     pub(crate) place: String,
-    /// The last that is known, were it of long ago.
+    /// The last received snapshot, however old.
     pub(crate) snapshot: Option<ReceivedSnapshot>,
     pub(crate) past: Past,
-    /// Why there is nothing newer.
+    /// The reason why there is no newer snapshot.
     pub(crate) trouble: Option<Trouble>,
     pub(crate) notice: Option<Notice>,
     pub(crate) pane: Pane,
-    /// Lines of the lower pane that are scrolled away.
+    /// Number of lines of the lower pane that are scrolled off.
     pub(crate) scroll: usize,
     pub(crate) paused: bool,
     pub(crate) help: bool,
@@ -64,14 +64,14 @@ impl App {
         App { place, ..App::default() }
     }
 
-    /// Used adapters as the server orders them, then those that are not used.
+    /// Returns the used adapters in the server's order, then the unused ones.
     pub(crate) fn adapters(&self) -> Vec<&ReceivedAdapter> {
         let all = || self.snapshot.iter().flat_map(|snapshot| &snapshot.adapters);
         let unused = all().filter(|adapter| !adapter.is_used());
         all().filter(|adapter| adapter.is_used()).chain(unused).collect()
     }
 
-    /// The selected adapter and its place; the first until one was selected.
+    /// Returns the selected adapter and its index; the first one before a selection.
     pub(crate) fn selected(&self) -> Option<(usize, &ReceivedAdapter)> {
         let adapters = self.adapters();
         let place = adapters.iter().position(|adapter| Some(&adapter.id) == self.selected.as_ref());
@@ -79,7 +79,8 @@ impl App {
         adapters.get(place).map(|adapter| (place, *adapter))
     }
 
-    /// The newest decision that turned an adapter on or off, or else about it at all.
+    /// Returns the newest decision that turned an adapter on or off, otherwise the newest one about
+    /// it.
     pub(crate) fn newest_decision(&self, adapter: &Id) -> Option<&ReceivedDecision> {
         let turns = ["start", "drain", "resume", "quarantine"];
         let about = || {
@@ -89,7 +90,7 @@ impl App {
         };
         let last = || self.snapshot.as_ref()?.adapter(adapter)?.last_decision.as_ref();
         let turned = about().find(|decision| turns.contains(&&*decision.change));
-        // The log has an end; what the adapter itself says of its last change has none.
+        // The log is limited, but the adapter's own last decision is always kept.
         turned.or_else(last).or_else(|| about().next())
     }
 
@@ -98,21 +99,22 @@ impl App {
             ServerReport::Snapshot(snapshot) => self.take(*snapshot),
             ServerReport::Past(samples) => self.past.replace(samples),
             ServerReport::Trouble(trouble) => self.trouble = Some(trouble),
-            ServerReport::Granted(wish) => {
+            ServerReport::ModeSet(change) => {
                 self.notify(
-                    format!("{}: mode is {} now", self.name(&wish), wish.mode.as_str()),
+                    format!("{}: mode is {} now", self.name(&change), change.mode.as_str()),
                     now,
                 );
             }
-            ServerReport::Refused(wish, trouble) => {
-                let (name, mode) = (cut(&self.name(&wish), NOTICE_NAME_MAX), wish.mode.as_str());
-                self.notify(format!("{name}: not set to {mode}: {trouble}"), now);
+            ServerReport::ModeRejected(change, trouble) => {
+                let (name, mode) =
+                    (cut(&self.name(&change), NOTICE_NAME_MAX), change.mode.as_str());
+                self.notify(format!("{name}: failed to set mode {mode}: {trouble}"), now);
                 self.notice.iter_mut().for_each(|notice| notice.is_error = true);
             }
         }
     }
 
-    /// While paused time goes on in the background, so that nothing is missing afterwards.
+    /// While the view is paused, the history is still updated, so that it has no gap afterwards.
     fn take(&mut self, snapshot: ReceivedSnapshot) {
         self.trouble = None;
         self.past.push(snapshot.sample_or_present());
@@ -121,16 +123,16 @@ impl App {
         }
     }
 
-    fn name(&self, wish: &ModeChange) -> String {
-        let adapter = self.snapshot.as_ref().and_then(|snapshot| snapshot.adapter(&wish.adapter));
-        adapter.map_or_else(|| wish.adapter.to_string(), ReceivedAdapter::title)
+    fn name(&self, change: &ModeChange) -> String {
+        let adapter = self.snapshot.as_ref().and_then(|snapshot| snapshot.adapter(&change.adapter));
+        adapter.map_or_else(|| change.adapter.to_string(), ReceivedAdapter::title)
     }
 
     fn notify(&mut self, text: String, now: Instant) {
         self.notice = Some(Notice { text, is_error: false, until: now + NOTICE_TIME });
     }
 
-    /// Forgets notices whose time is over.
+    /// Removes expired notices.
     pub(crate) fn tick(&mut self, now: Instant) {
         if self.notice.as_ref().is_some_and(|notice| now >= notice.until) {
             self.notice = None;
@@ -150,9 +152,9 @@ impl App {
         }
         match key.code {
             KeyCode::Char('q') | KeyCode::Esc => return Some(Effect::Quit),
-            KeyCode::Char('a') => return self.wish(RequestedMode::Auto, now),
-            KeyCode::Char('o') => return self.wish(RequestedMode::On, now),
-            KeyCode::Char('f') => return self.wish(RequestedMode::Off, now),
+            KeyCode::Char('a') => return self.request_mode(RequestedMode::Auto, now),
+            KeyCode::Char('o') => return self.request_mode(RequestedMode::On, now),
+            KeyCode::Char('f') => return self.request_mode(RequestedMode::Off, now),
             KeyCode::Char('p') | KeyCode::Char(' ') => self.paused = !self.paused,
             KeyCode::Char('?') | KeyCode::Char('h') => self.help = true,
             code => self.walk(code),
@@ -179,7 +181,7 @@ impl App {
         }
     }
 
-    /// Decisions or models that the lower pane has.
+    /// Returns the number of decisions or models in the lower pane.
     fn entries(&self) -> usize {
         self.snapshot.as_ref().map_or(0, |snapshot| match self.pane {
             Pane::Decisions => snapshot.decisions.len(),
@@ -194,18 +196,18 @@ impl App {
         self.selected = adapters.get(there).map(|adapter| adapter.id.clone());
     }
 
-    fn wish(&mut self, mode: RequestedMode, now: Instant) -> Option<Effect> {
+    fn request_mode(&mut self, mode: RequestedMode, now: Instant) -> Option<Effect> {
         let (_, adapter) = self.selected()?;
-        let text = format!("{}: asking for mode {} …", adapter.title(), mode.as_str());
-        let wish = ModeChange { adapter: adapter.id.clone(), mode };
+        let text = format!("{}: setting mode {} …", adapter.title(), mode.as_str());
+        let change = ModeChange { adapter: adapter.id.clone(), mode };
         self.notify(text, now);
-        Some(Effect::Ask(wish))
+        Some(Effect::SetMode(change))
     }
 
-    /// For a wish that could not even be sent.
-    pub(crate) fn not_sent(&mut self, wish: ModeChange, now: Instant) {
-        let trouble = Trouble::Other("the server is slow to answer; try again".to_owned());
-        self.report(ServerReport::Refused(wish, trouble), now);
+    /// Reports a mode change that could not be sent.
+    pub(crate) fn not_sent(&mut self, change: ModeChange, now: Instant) {
+        let trouble = Trouble::Other("the server answers slowly; try again".to_owned());
+        self.report(ServerReport::ModeRejected(change, trouble), now);
     }
 }
 
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_out_quits() {
+    fn every_quit_key_quits() {
         let mut app = app();
         assert_eq!(press(&mut app, KeyCode::Char('q')), Some(Effect::Quit));
         assert_eq!(press(&mut app, KeyCode::Esc), Some(Effect::Quit));
@@ -268,24 +270,24 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_is_asked_of_the_selected_adapter_and_its_answer_shown_for_a_while() {
+    fn mode_is_requested_for_the_selected_adapter_and_its_result_shown_for_a_while() {
         let mut app = app();
         press(&mut app, KeyCode::Down);
         let adapter = app.selected().unwrap().1.id.clone();
-        let wish = ModeChange { adapter, mode: RequestedMode::Off };
-        assert_eq!(press(&mut app, KeyCode::Char('f')), Some(Effect::Ask(wish.clone())));
-        assert_eq!(wish.adapter.raw(), "pci-0000:03:00.0");
+        let change = ModeChange { adapter, mode: RequestedMode::Off };
+        assert_eq!(press(&mut app, KeyCode::Char('f')), Some(Effect::SetMode(change.clone())));
+        assert_eq!(change.adapter.raw(), "pci-0000:03:00.0");
         let now = types::clock::now();
-        app.report(ServerReport::Refused(wish, Trouble::Other("no".to_owned())), now);
+        app.report(ServerReport::ModeRejected(change, Trouble::Other("no".to_owned())), now);
         let notice = app.notice.clone().unwrap();
-        assert_eq!(notice.text, "AMD Radeon RX 6700 XT: not set to off: no");
+        assert_eq!(notice.text, "AMD Radeon RX 6700 XT: failed to set mode off: no");
         assert!(notice.is_error);
         app.tick(now + NOTICE_TIME);
         assert!(app.notice.is_none());
     }
 
     #[test]
-    fn trouble_keeps_the_last_state_and_ends_with_the_next_answer() {
+    fn after_an_error_the_last_state_is_shown_until_the_next_answer() {
         let mut app = app();
         app.report(ServerReport::Trouble(Trouble::Other("x".to_owned())), types::clock::now());
         assert!(app.trouble.is_some() && app.snapshot.is_some());
@@ -294,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_holds_the_picture() {
+    fn while_paused_the_picture_does_not_change() {
         let mut app = app();
         press(&mut app, KeyCode::Char('p'));
         app.report(ServerReport::Snapshot(Box::default()), types::clock::now());
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn why_prefers_what_turned_the_adapter_on_or_off() {
+    fn newest_decision_prefers_starts_and_stops() {
         let app = app();
         let id = &app.selected().unwrap().1.id;
         assert_eq!(&*app.newest_decision(id).unwrap().change, "start");

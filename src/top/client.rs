@@ -1,4 +1,4 @@
-//! Asks the server over HTTP, on a thread of its own so that keys answer at once.
+//! Requests to the server over HTTP, on a separate thread so that keys are handled at once.
 
 use super::http::{Http, HttpAnswer};
 use super::text::clean;
@@ -17,16 +17,16 @@ use std::thread;
 use std::time::Duration;
 use url::{Position, Url};
 
-/// Reports that the view has not looked at, and wishes that the client has not sent.
+/// Maximum number of reports that the view has not read, and of mode changes that are not sent yet.
 const REPORTS_MAX: usize = 16;
-const WISHES_MAX: usize = 16;
+const MODE_CHANGES_MAX: usize = 16;
 /// A longer gap between two samples is filled from the server's history.
 const GAP_MS: f64 = 1500.0;
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// It wants another key, or one at all.
+    /// The server requires an API key, or another one.
     Key {
         given: bool,
     },
@@ -37,10 +37,10 @@ impl fmt::Display for Trouble {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Trouble::Key { given: false } => to.write_str(
-                "the server wants an API key; give it as --api-key-file FILE or CONCERTINA_API_KEY",
+                "the server requires an API key; set --api-key-file FILE or CONCERTINA_API_KEY",
             ),
             Trouble::Key { given: true } => to.write_str(
-                "the server does not take this API key; see --api-key-file and CONCERTINA_API_KEY",
+                "the server rejects this API key; see --api-key-file and CONCERTINA_API_KEY",
             ),
             Trouble::Other(why) => to.write_str(why),
         }
@@ -49,7 +49,7 @@ impl fmt::Display for Trouble {
 
 impl Error for Trouble {}
 
-/// What the operator wants of an adapter.
+/// The mode that the operator requests for an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestedMode {
     Auto,
@@ -67,25 +67,25 @@ impl RequestedMode {
     }
 }
 
-/// A change of mode to ask the server for.
+/// A change of mode to send to the server.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ModeChange {
     pub(crate) adapter: Id,
     pub(crate) mode: RequestedMode,
 }
 
-/// What came of asking.
+/// The result of a request.
 #[derive(Debug)]
 pub(crate) enum ServerReport {
     Snapshot(Box<ReceivedSnapshot>),
-    /// Samples of the past, oldest first.
+    /// Samples of the history, oldest first.
     Past(Vec<ReceivedSample>),
     Trouble(Trouble),
-    Granted(ModeChange),
-    Refused(ModeChange, Trouble),
+    ModeSet(ModeChange),
+    ModeRejected(ModeChange, Trouble),
 }
 
-/// A server to ask.
+/// A client of one server.
 pub(crate) struct ServerClient {
     http: Http,
     base: Url,
@@ -93,22 +93,22 @@ pub(crate) struct ServerClient {
 }
 
 impl ServerClient {
-    /// The server at this URL; see [`Http::new`] for `ca`.
+    /// Creates a client of the server at this URL; see [`Http::new`] for `ca`.
     ///
     /// # Errors
-    /// If it is no URL of a server.
+    /// If it is not the URL of a server.
     pub(crate) fn new(
         url: &str,
         key: Option<&str>,
         ca: Option<&Path>,
     ) -> anyhow::Result<ServerClient> {
-        let base = Url::parse(url).with_context(|| format!("{} is no URL", clean(url)))?;
-        ensure!(base.has_host(), "{} names no host", clean(url));
+        let base = Url::parse(url).with_context(|| format!("{} is not a URL", clean(url)))?;
+        ensure!(base.has_host(), "{} has no host", clean(url));
         let http = Http::new(&base, ca)?;
         Ok(ServerClient { http, base, key: key.filter(|key| !key.is_empty()).map(str::to_owned) })
     }
 
-    /// Host and port, without what else may stand in the URL.
+    /// Returns host and port, without other parts of the URL.
     pub(crate) fn place(&self) -> String {
         let host = self.base.host_str().unwrap_or_default();
         let port = self.base.port_or_known_default().unwrap_or(80);
@@ -119,47 +119,47 @@ impl ServerClient {
         self.key.is_some()
     }
 
-    /// A URL of the server, without the user and password that may be in its own.
+    /// Returns a URL of the server, without user and password.
     pub(crate) fn address_of(&self, path: &[&str]) -> String {
         let mut url = self.at(path);
-        // Only URLs without a host have no user.
+        // This fails only for URLs without a host, which have no user.
         let _ = url.set_username("").and_then(|()| url.set_password(None));
         url.into()
     }
 
     pub(crate) fn snapshot(&self) -> Result<ReceivedSnapshot, Trouble> {
-        let answer = self.ask(Method::GET, &["api", "snapshot"], String::new())?;
-        read(&self.granted(answer)?)
+        let answer = self.send(Method::GET, &["api", "snapshot"], String::new())?;
+        read(&self.checked(answer)?)
     }
 
-    /// The server's samples of the last minutes; none of a server that keeps none.
+    /// Returns the server's samples of the last minutes; empty if the server has no history.
     pub(crate) fn history(&self) -> Result<Vec<ReceivedSample>, Trouble> {
-        let answer = self.ask(Method::GET, &["api", "history"], String::new())?;
+        let answer = self.send(Method::GET, &["api", "history"], String::new())?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(Vec::new());
         }
-        read(&self.granted(answer)?).map(|history: ReceivedHistory| history.samples)
+        read(&self.checked(answer)?).map(|history: ReceivedHistory| history.samples)
     }
 
-    /// What was asked for in the last day, of which adapters.
+    /// Returns the requests of the last day and the adapters.
     pub(crate) fn recording(&self) -> Result<Recording, Trouble> {
-        let answer = self.ask(Method::GET, &["api", "recording"], String::new())?;
-        read(&self.granted(answer)?)
+        let answer = self.send(Method::GET, &["api", "recording"], String::new())?;
+        read(&self.checked(answer)?)
     }
 
-    /// The comparison of settings; computed by the server when it is requested.
+    /// Returns the comparison of settings, which the server computes on request.
     pub(crate) fn comparison(&self) -> Result<Comparison, Trouble> {
-        let answer = self.ask(Method::GET, &["api", "whatif"], String::new())?;
-        read(&self.granted(answer)?)
+        let answer = self.send(Method::GET, &["api", "whatif"], String::new())?;
+        read(&self.checked(answer)?)
     }
 
-    fn set_mode(&self, wish: &ModeChange) -> Result<(), Trouble> {
-        let body = serde_json::json!({ "mode": wish.mode.as_str() }).to_string();
-        let answer = self.ask(Method::POST, &["api", "adapters", wish.adapter.raw()], body)?;
-        self.granted(answer).map(drop)
+    fn set_mode(&self, change: &ModeChange) -> Result<(), Trouble> {
+        let body = serde_json::json!({ "mode": change.mode.as_str() }).to_string();
+        let answer = self.send(Method::POST, &["api", "adapters", change.adapter.raw()], body)?;
+        self.checked(answer).map(drop)
     }
 
-    fn ask(&self, method: Method, path: &[&str], body: String) -> Result<HttpAnswer, Trouble> {
+    fn send(&self, method: Method, path: &[&str], body: String) -> Result<HttpAnswer, Trouble> {
         let host = &self.base[Position::BeforeHost..Position::AfterPort];
         let request = Request::builder().method(method).uri(self.at(path).path());
         let request = request.header(HOST, host).header(CONNECTION, "close");
@@ -168,12 +168,12 @@ impl ServerClient {
             Some(key) => request.header(AUTHORIZATION, format!("Bearer {key}")),
             None => request,
         };
-        let request = request.body(Full::from(body)).context("this cannot be asked");
+        let request = request.body(Full::from(body)).context("invalid request");
         let answer = request.and_then(|request| self.http.exchange(request));
-        answer.map_err(|error| Trouble::Other(why(&error)))
+        answer.map_err(|error| Trouble::Other(root_cause(&error)))
     }
 
-    /// The URL of a path, its segments percent-encoded.
+    /// Returns the URL of a path with its segments percent-encoded.
     fn at(&self, path: &[&str]) -> Url {
         let mut url = self.base.clone();
         url.set_query(None);
@@ -184,8 +184,8 @@ impl ServerClient {
         url
     }
 
-    /// The answer if it is a success, else what the server says is wrong.
-    fn granted(&self, answer: HttpAnswer) -> Result<HttpAnswer, Trouble> {
+    /// Returns the answer if it is a success, otherwise the server's error.
+    fn checked(&self, answer: HttpAnswer) -> Result<HttpAnswer, Trouble> {
         let status = answer.status;
         if status == StatusCode::UNAUTHORIZED {
             return Err(Trouble::Key { given: self.key.is_some() });
@@ -193,11 +193,13 @@ impl ServerClient {
         if status.is_success() {
             return Ok(answer);
         }
-        let said: Said = read(&answer).unwrap_or_default();
-        let said = said.error.as_deref().map(clean);
-        Err(Trouble::Other(match said {
-            Some(said) => format!("{said} ({})", status.as_u16()),
-            None if status == StatusCode::NOT_FOUND => "no concertina there (404)".to_owned(),
+        let body: ErrorBody = read(&answer).unwrap_or_default();
+        let error = body.error.as_deref().map(clean);
+        Err(Trouble::Other(match error {
+            Some(error) => format!("{error} ({})", status.as_u16()),
+            None if status == StatusCode::NOT_FOUND => {
+                "no concertina server at this address (404)".to_owned()
+            }
             None => format!("the server answered {status}"),
         }))
     }
@@ -210,7 +212,7 @@ pub(crate) struct Recording {
     pub(crate) adapters: String,
 }
 
-/// The settings in force and others, simulated with the requests of the last day.
+/// The current settings and alternatives, simulated with the requests of the last day.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Comparison {
     pub(crate) state: String,
@@ -228,78 +230,79 @@ pub(crate) struct Compared {
 }
 
 impl Comparison {
-    /// The best of the others, and its line of the settings.
+    /// Returns the best alternative, and its line of the settings.
     pub(crate) fn best(&self) -> Option<(&Compared, &str)> {
         let best = self.cases.get(self.best?)?;
         Some((best, best.setting.as_deref()?))
     }
 }
 
-/// The body of a failed answer.
+/// The body of an error answer.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Said {
+struct ErrorBody {
     error: Option<String>,
 }
 
 fn read<T: DeserializeOwned>(answer: &HttpAnswer) -> Result<T, Trouble> {
     serde_json::from_slice(&answer.body)
-        .map_err(|error| Trouble::Other(clean(&format!("this is no concertina: {error}"))))
+        .map_err(|error| Trouble::Other(clean(&format!("not a concertina server: {error}"))))
 }
 
-/// The cause alone: what was asked of whom stands on the screen already.
-fn why(error: &anyhow::Error) -> String {
-    // As in `Connection refused (os error 111)`: the number helps nobody here.
-    let words = error.root_cause().to_string();
-    clean(words.split(" (os error").next().unwrap_or_default())
+/// Returns the root cause, since the view shows the request and the server already.
+fn root_cause(error: &anyhow::Error) -> String {
+    // The number, as in `Connection refused (os error 111)`, is removed as it does not help the
+    // operator.
+    let text = error.root_cause().to_string();
+    clean(text.split(" (os error").next().unwrap_or_default())
 }
 
-/// Asks every `interval` for as long as somebody listens, and sends wishes on their way.
+/// Requests a snapshot at every `interval` until the receiver is dropped, and sends mode changes.
 pub(crate) fn follow(
     client: ServerClient,
     interval: Duration,
 ) -> (SyncSender<ModeChange>, Receiver<ServerReport>) {
-    let (wishes, wished) = mpsc::sync_channel(WISHES_MAX);
+    let (mode_changes, requested) = mpsc::sync_channel(MODE_CHANGES_MAX);
     let (reports, reported) = mpsc::sync_channel(REPORTS_MAX);
     let mut follower = Follower { client, reports, sampled_ms: None };
-    thread::spawn(move || follower.run(&wished, interval));
-    (wishes, reported)
+    thread::spawn(move || follower.run(&requested, interval));
+    (mode_changes, reported)
 }
 
-/// Nobody listens any more.
-struct Gone;
+/// The view was closed.
+struct ViewClosed;
 
 struct Follower {
     client: ServerClient,
     reports: SyncSender<ServerReport>,
-    /// When the last sample was taken.
+    /// Time of the last sample.
     sampled_ms: Option<f64>,
 }
 
 impl Follower {
-    fn run(&mut self, wished: &Receiver<ModeChange>, interval: Duration) {
+    fn run(&mut self, requested: &Receiver<ModeChange>, interval: Duration) {
         while self.poll().is_ok() {
-            let went_on = match wished.recv_timeout(interval) {
-                Ok(wish) => self.grant(wish),
+            let outcome = match requested.recv_timeout(interval) {
+                Ok(change) => self.apply(change),
                 Err(RecvTimeoutError::Timeout) => Ok(()),
-                Err(RecvTimeoutError::Disconnected) => Err(Gone),
+                Err(RecvTimeoutError::Disconnected) => Err(ViewClosed),
             };
-            if went_on.is_err() {
+            if outcome.is_err() {
                 return;
             }
         }
     }
 
-    fn poll(&mut self) -> Result<(), Gone> {
+    fn poll(&mut self) -> Result<(), ViewClosed> {
         let snapshot = match self.client.snapshot() {
             Ok(snapshot) => snapshot,
             Err(trouble) => return self.report(ServerReport::Trouble(trouble)),
         };
         let at = snapshot.sample_or_present().at_ms.or_zero();
         let last = self.sampled_ms.replace(at);
-        // Also after a restart, when the server's time begins anew.
+        // This includes a restart, when the server's time begins anew.
         if last.is_none_or(|last| at < last || at - last > GAP_MS) {
-            // The snapshot alone will do where the past cannot be had.
+            // The snapshot is sufficient if the history is not available.
             if let Ok(past) = self.client.history() {
                 self.report(ServerReport::Past(past))?;
             }
@@ -307,16 +310,16 @@ impl Follower {
         self.report(ServerReport::Snapshot(Box::new(snapshot)))
     }
 
-    fn grant(&mut self, wish: ModeChange) -> Result<(), Gone> {
-        let outcome = self.client.set_mode(&wish);
+    fn apply(&mut self, change: ModeChange) -> Result<(), ViewClosed> {
+        let outcome = self.client.set_mode(&change);
         self.report(match outcome {
-            Ok(()) => ServerReport::Granted(wish),
-            Err(trouble) => ServerReport::Refused(wish, trouble),
+            Ok(()) => ServerReport::ModeSet(change),
+            Err(trouble) => ServerReport::ModeRejected(change, trouble),
         })
     }
 
-    fn report(&self, report: ServerReport) -> Result<(), Gone> {
-        self.reports.send(report).map_err(|_| Gone)
+    fn report(&self, report: ServerReport) -> Result<(), ViewClosed> {
+        self.reports.send(report).map_err(|_| ViewClosed)
     }
 }
 
@@ -334,7 +337,8 @@ mod tests {
         serde_json::from_value(raw.into()).unwrap()
     }
 
-    /// A server that gives `answers` in turn, one a connection, and gives back what it was asked.
+    /// Runs a server that sends one of `answers` per connection, and returns the requests it
+    /// received.
     fn server(answers: Vec<String>) -> (String, thread::JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -342,14 +346,15 @@ mod tests {
             let answer = |answer: String| {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut bytes = [0; 4096];
-                let mut asked = String::new();
-                while !asked.contains("\r\n\r\n") || asked.contains("POST") && !asked.ends_with('}')
+                let mut received = String::new();
+                while !received.contains("\r\n\r\n")
+                    || received.contains("POST") && !received.ends_with('}')
                 {
                     let got = stream.read(&mut bytes).unwrap();
-                    asked.push_str(&String::from_utf8_lossy(bytes.get(..got).unwrap()));
+                    received.push_str(&String::from_utf8_lossy(bytes.get(..got).unwrap()));
                 }
                 stream.write_all(answer.as_bytes()).unwrap();
-                asked
+                received
             };
             answers.into_iter().map(answer).collect()
         });
@@ -374,19 +379,19 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_is_posted_with_the_key() {
+    fn mode_change_is_posted_with_the_key() {
         let (url, serving) = server(vec![http("200 OK", "{}")]);
         let client = client(&url, Some("secret")).unwrap();
-        let wish = ModeChange { adapter: id("pci-0000:01:00.0"), mode: RequestedMode::Off };
-        client.set_mode(&wish).unwrap();
-        let asked = serving.join().unwrap().concat();
-        assert!(asked.starts_with("POST /api/adapters/pci-0000:01:00.0 HTTP/1.1"), "{asked}");
-        assert!(asked.to_lowercase().contains("authorization: bearer secret"), "{asked}");
-        assert!(asked.ends_with(r#"{"mode":"off"}"#), "{asked}");
+        let change = ModeChange { adapter: id("pci-0000:01:00.0"), mode: RequestedMode::Off };
+        client.set_mode(&change).unwrap();
+        let received = serving.join().unwrap().concat();
+        assert!(received.starts_with("POST /api/adapters/pci-0000:01:00.0 HTTP/1.1"), "{received}");
+        assert!(received.to_lowercase().contains("authorization: bearer secret"), "{received}");
+        assert!(received.ends_with(r#"{"mode":"off"}"#), "{received}");
     }
 
     #[test]
-    fn the_servers_words_are_what_is_wrong() {
+    fn error_is_the_text_of_the_server() {
         let answers = vec![
             http("401 Unauthorized", ""),
             http("409 Conflict", "{\"error\":\"not \\u001b[31mnow\"}"),
@@ -398,8 +403,8 @@ mod tests {
         assert_eq!(client.snapshot(), Err(Trouble::Key { given: false }));
         let words: Vec<_> = (0..3).map(|_| client.snapshot().unwrap_err().to_string()).collect();
         assert_eq!(words.first().unwrap(), "not \u{fffd}[31mnow (409)");
-        assert_eq!(words.get(1).unwrap(), "no concertina there (404)");
-        assert!(words.get(2).unwrap().starts_with("this is no concertina"), "{words:?}");
+        assert_eq!(words.get(1).unwrap(), "no concertina server at this address (404)");
+        assert!(words.get(2).unwrap().starts_with("not a concertina server"), "{words:?}");
         serving.join().unwrap();
         assert_eq!(client.snapshot().unwrap_err().to_string(), "Connection refused");
     }

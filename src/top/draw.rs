@@ -1,4 +1,4 @@
-//! One frame: what stands where. It draws into a buffer and knows no terminal.
+//! Layout of one frame. It draws into a buffer, independent of the terminal.
 
 use super::app::{App, Pane};
 use super::look::{Look, chart};
@@ -12,7 +12,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Clear, Paragraph, Widget};
 
-/// Lines that each part gets.
+/// Number of lines of each part.
 #[derive(Debug, PartialEq, Eq)]
 struct PartHeights {
     title: usize,
@@ -24,7 +24,7 @@ struct PartHeights {
 }
 
 impl PartHeights {
-    /// Shares `height` lines out: adapters come first, then the pane, then the details.
+    /// Divides `height` lines: first to the adapters, then the pane, then the details.
     fn new(height: usize, adapters: usize) -> PartHeights {
         let mut room = height;
         let mut take = |wanted: usize| {
@@ -49,7 +49,7 @@ impl PartHeights {
     }
 }
 
-/// Draws everything.
+/// Draws the whole frame.
 pub(crate) fn draw(app: &App, look: Look, area: Rect, buffer: &mut Buffer) {
     let room = usize::from(area.width);
     let plan = PartHeights::new(usize::from(area.height), app.adapters().len());
@@ -84,7 +84,7 @@ pub(crate) fn draw(app: &App, look: Look, area: Rect, buffer: &mut Buffer) {
     }
 }
 
-/// All that is known in plain lines, as many as it takes.
+/// Returns the whole state as plain lines, as many as it needs.
 pub(crate) fn plain(app: &App, room: u16) -> String {
     let look = Look { colour: false };
     let columns = usize::from(room);
@@ -104,10 +104,10 @@ pub(crate) fn plain(app: &App, room: u16) -> String {
     text(&buffer)
 }
 
-/// Decisions in a plain frame.
+/// Maximum number of decisions in a plain frame.
 const PLAIN_DECISIONS: usize = 10;
 
-/// What a buffer shows, without blanks at the end of its lines.
+/// Returns the text of a buffer without trailing blanks.
 fn text(buffer: &Buffer) -> String {
     let columns = usize::from(buffer.area.width).max(1);
     let mut text = String::new();
@@ -115,7 +115,7 @@ fn text(buffer: &Buffer) -> String {
         let mut line = String::new();
         let mut covered = 0;
         for cell in row {
-            // A wide character covers the cells behind it.
+            // A wide character also occupies the cells after it.
             if covered == 0 {
                 line.push_str(cell.symbol());
                 covered = width(cell.symbol()).max(1);
@@ -134,13 +134,13 @@ fn paint(lines: &[Line<'static>], area: Rect, buffer: &mut Buffer) {
     }
 }
 
-/// Exactly `height` lines.
+/// Extends the lines to exactly `height`.
 fn filled(mut lines: Vec<Line<'static>>, height: usize) -> Vec<Line<'static>> {
     lines.resize(height, Line::default());
     lines
 }
 
-/// The server, and how well one is connected to it.
+/// Returns the line with the server's state and the state of the connection.
 fn title(app: &App, look: Look, room: usize) -> Line<'static> {
     let mut line =
         Line::from(Span::styled(" concertina", look.accent().add_modifier(Modifier::BOLD)));
@@ -168,7 +168,7 @@ fn title(app: &App, look: Look, room: usize) -> Line<'static> {
     line
 }
 
-/// Puts as many parts to a line as there is room for whole, but always the first.
+/// Adds as many parts to a line as fit as a whole, but always the first.
 fn push_fitting(line: &mut Line<'static>, parts: Vec<Span<'static>>, room: usize) {
     for (at, part) in parts.into_iter().enumerate() {
         if at > 0 && line.width() + 2 + part.width() > room {
@@ -196,10 +196,10 @@ fn health(snapshot: &ReceivedSnapshot, look: Look) -> Vec<Span<'static>> {
     ]
 }
 
-/// What waits, beside a chart of the last minutes that is `height` lines high.
+/// Returns the queue's state beside a chart of the last minutes of `height` lines.
 fn queue(app: &App, look: Look, room: usize, height: usize) -> Vec<Line<'static>> {
     let Some(snapshot) = &app.snapshot else { return filled(Vec::new(), height) };
-    let words = queue_words(snapshot);
+    let words = queue_texts(snapshot);
     let beside = height > 1;
     let label =
         if beside { words.iter().map(|word| width(word)).max().unwrap_or_default() } else { 0 };
@@ -225,17 +225,18 @@ fn queue(app: &App, look: Look, room: usize, height: usize) -> Vec<Line<'static>
     lines
 }
 
-/// The queue in words, the most telling first.
-fn queue_words(snapshot: &ReceivedSnapshot) -> Vec<String> {
+/// Returns the queue's state as texts, the most important first.
+fn queue_texts(snapshot: &ReceivedSnapshot) -> Vec<String> {
     let queue = &snapshot.queue;
-    let (queued, flying) = (queue.queued_requests.or_zero(), queue.in_flight_requests.or_zero());
-    let rates = snapshot.adapters.iter().filter_map(|of| of.lately(|recent| recent.requests_per_s));
+    let (queued, in_flight) = (queue.queued_requests.or_zero(), queue.in_flight_requests.or_zero());
+    let rates =
+        snapshot.adapters.iter().filter_map(|of| of.recent_figure(|recent| recent.requests_per_s));
     let rate: f64 = rates.sum();
-    let told = snapshot.adapters.iter().any(|adapter| adapter.recent.is_some());
-    let mut words = vec![format!("{} waiting, {} in flight", count(queued), count(flying))];
-    words.extend(told.then(|| format!("{} requests/s", figure(rate))));
+    let is_reported = snapshot.adapters.iter().any(|adapter| adapter.recent.is_some());
+    let mut words = vec![format!("{} waiting, {} in flight", count(queued), count(in_flight))];
+    words.extend(is_reported.then(|| format!("{} requests/s", figure(rate))));
     words.extend(snapshot.load.as_ref().filter(|load| load.running.0).map(|load| {
-        format!("load maker: {} × {}", count(load.concurrency.or_zero()), &*load.model)
+        format!("load generator: {} × {}", count(load.concurrency.or_zero()), &*load.model)
     }));
     let drain = queue.drain_ms.0.filter(|drain| *drain > 0.0);
     words.extend(drain.map(|drain| format!("done in {}", span(drain))));
@@ -251,17 +252,17 @@ fn queue_words(snapshot: &ReceivedSnapshot) -> Vec<String> {
     words
 }
 
-/// Before the first answer.
+/// Returns the lines that are shown before the first answer.
 fn nothing(app: &App, look: Look, room: usize) -> Vec<Line<'static>> {
     let Some(trouble) = &app.trouble else {
-        let text = cut(&format!(" asking {} …", app.place), room);
+        let text = cut(&format!(" connecting to {} …", app.place), room);
         return vec![Line::default(), Line::styled(text, look.faint())];
     };
     let mut lines = vec![Line::default()];
     let words = format!("{}: {trouble}", app.place);
     let wrapped = wrap(&words, room.saturating_sub(2)).into_iter();
     lines.extend(wrapped.map(|text| Line::from(format!(" {text}"))));
-    lines.push(Line::styled(cut(" asking again and again", room), look.faint()));
+    lines.push(Line::styled(cut(" retrying", room), look.faint()));
     lines
 }
 
@@ -271,7 +272,7 @@ fn pane(app: &App, look: Look, room: usize, height: usize) -> Vec<Line<'static>>
         Pane::Decisions => (decisions(app, look, room, most), ["[decisions]", " models "]),
         Pane::Models => (models(app, look, room), [" decisions ", "[models]"]),
     };
-    // Beyond the last line is nothing to see.
+    // Scrolling ends at the last line.
     body.drain(..app.scroll.min(body.len().saturating_sub(height.saturating_sub(1))));
     let style = |tab: &str| if tab.starts_with('[') { look.strong() } else { look.faint() };
     let mut lines = vec![rule(tabs.map(|tab| Span::styled(tab, style(tab))).into(), look, room)];
@@ -279,14 +280,14 @@ fn pane(app: &App, look: Look, room: usize, height: usize) -> Vec<Line<'static>>
     filled(lines, height)
 }
 
-/// The answer to the last key, else the keys.
+/// Returns the result of the last key, otherwise the list of keys.
 fn footer(app: &App, look: Look, room: usize) -> Line<'static> {
     if let Some(notice) = &app.notice {
         let style = if notice.is_error { look.bad() } else { look.strong() };
         return Line::styled(cut(&format!(" {}", notice.text), room), style);
     }
     let other = if app.pane == Pane::Models { "decisions" } else { "models" };
-    // By worth: the last ones go where there is no room.
+    // By descending importance: the last ones are omitted if the space is insufficient.
     let keys = [
         ("q", "quit"),
         ("?", "help"),

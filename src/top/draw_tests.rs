@@ -1,4 +1,4 @@
-//! Frames at every size, of servers that are idle, loaded, gone or hostile.
+//! Frames of all sizes, for servers that are idle, loaded, unreachable or hostile.
 
 use super::*;
 use crate::client::{ServerReport, Trouble};
@@ -30,7 +30,7 @@ fn frame(app: &App, width: u16, height: u16) -> String {
 }
 
 #[test]
-fn no_size_is_too_small_and_none_too_large() {
+fn every_size_is_drawn() {
     for snapshot in
         [samples::idle(), samples::loaded(), samples::hostile(), ReceivedSnapshot::default()]
     {
@@ -55,7 +55,7 @@ fn no_size_is_too_small_and_none_too_large() {
 }
 
 #[test]
-fn eighty_columns_tell_what_matters() {
+fn eighty_columns_contain_the_important_texts() {
     let text = frame(&app(samples::loaded()), 80, 24);
     for words in [
         "concertina 0.1.0  3 of 6 adapters on  ● ready  up 2 h 14 min",
@@ -63,9 +63,9 @@ fn eighty_columns_tell_what_matters() {
         "▸ ● busy",
         "◑ loading",
         "warming up digits (2 of 5)",
-        "again in 12 s: its worker",
+        "again in 12 s: worker",
         "for 3 min, asleep, start 2.3 s",
-        "why on  41 s ago, start: 14 rows of digits waiting",
+        "why on  41 s ago, start: 14 rows of digits needed",
         "── [decisions] models ",
         "1 s ago  ▲ start",
         " 83%",
@@ -75,7 +75,7 @@ fn eighty_columns_tell_what_matters() {
 }
 
 #[test]
-fn what_is_unknown_is_no_zero() {
+fn unknown_values_are_not_shown_as_zero() {
     let mut snapshot = samples::loaded();
     snapshot.adapters.iter_mut().for_each(|adapter| adapter.recent = None);
     let text = frame(&app(snapshot), 200, 30);
@@ -100,7 +100,7 @@ fn nothing_of_a_hostile_server_reaches_the_terminal() {
 }
 
 #[test]
-fn a_lost_server_is_told_and_its_last_state_dimmed() {
+fn after_a_lost_connection_the_last_state_is_dimmed() {
     let mut app = app(samples::loaded());
     app.report(
         ServerReport::Trouble(Trouble::Other("Connection refused".to_owned())),
@@ -115,7 +115,7 @@ fn a_lost_server_is_told_and_its_last_state_dimmed() {
 }
 
 #[test]
-fn a_missing_key_is_told_in_full_however_narrow() {
+fn missing_key_is_reported_in_full_at_every_width() {
     let mut app = App::new("127.0.0.1:8000".to_owned());
     app.report(ServerReport::Trouble(Trouble::Key { given: false }), types::clock::now());
     for width in [30, 60, 80] {
@@ -142,7 +142,7 @@ fn the_selected_adapter_is_always_in_sight() {
 }
 
 #[test]
-fn panes_help_and_pause_are_a_key_away() {
+fn keys_open_panes_help_and_pause() {
     let mut app = app(samples::loaded());
     press(&mut app, KeyCode::Tab);
     press(&mut app, KeyCode::Char('p'));
@@ -169,7 +169,7 @@ fn scrolling_stops_at_the_end() {
 #[test]
 fn a_plain_frame_holds_everything() {
     let text = plain(&app(samples::loaded()), 120);
-    for words in ["llvmpipe", "── models", "── decisions", "the operator said so", "MEMORY"]
+    for words in ["llvmpipe", "── models", "── decisions", "requested by the operator", "MEMORY"]
     {
         assert!(text.contains(words), "{words} is missing in\n{text}");
     }

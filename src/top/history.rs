@@ -1,12 +1,13 @@
-//! The last minutes, one sample a second, cut into as many pieces as there are columns to show.
+//! History of the last minutes, one sample a second, divided into as many pieces as there are
+//! columns.
 
 use super::view::{Id, ReceivedSample};
 use std::collections::VecDeque;
 
-/// As many as the server keeps: ten minutes.
+/// The number that the server keeps: ten minutes.
 const SAMPLES_MAX: usize = 600;
 
-/// States from the most to the least active, as the server ranks them within a second.
+/// States by descending priority, in the same order as in the server's samples.
 const RANKS: &[&str] =
     &["busy", "draining", "loading", "starting", "idle", "stopping", "quarantined", "unreaped"];
 
@@ -15,11 +16,11 @@ const RANKS: &[&str] =
 pub(crate) struct Past(VecDeque<ReceivedSample>);
 
 impl Past {
-    /// Takes a newer sample; an older one means that the server began anew.
+    /// Adds a newer sample; an older one indicates that the server was restarted.
     pub(crate) fn push(&mut self, sample: ReceivedSample) {
         let at = sample.at_ms.or_zero();
         match self.0.back().map(|last| last.at_ms.or_zero()) {
-            // The same second again, complete now.
+            // The same second again, now complete.
             Some(last) if last == at => drop(self.0.pop_back()),
             Some(last) if last > at => self.0.clear(),
             _ => {}
@@ -30,7 +31,7 @@ impl Past {
         }
     }
 
-    /// Takes over what the server remembers.
+    /// Replaces all samples by the server's history.
     pub(crate) fn replace(&mut self, samples: Vec<ReceivedSample>) {
         if !samples.is_empty() {
             self.0.clear();
@@ -38,8 +39,8 @@ impl Past {
         }
     }
 
-    /// The most outstanding requests in each of `pieces` of the last `window_ms`, oldest first;
-    /// `None` where nothing is known.
+    /// Returns the maximum of outstanding requests in each of `pieces` of the last `window_ms`,
+    /// oldest first; `None` where there is no sample.
     pub(crate) fn outstanding(
         &self,
         pieces: usize,
@@ -53,7 +54,7 @@ impl Past {
         })
     }
 
-    /// The most active state of an adapter in each piece; empty where it was off.
+    /// Returns the state of highest priority of an adapter in each piece; empty where it was off.
     pub(crate) fn states(
         &self,
         id: &Id,
@@ -78,7 +79,7 @@ impl Past {
         let mut joined = vec![None; pieces];
         let piece_ms = window_ms / pieces.max(1) as f64;
         for sample in &self.0 {
-            // Pieces stand still while time goes on, or the whole picture would flicker.
+            // Pieces have fixed bounds, otherwise the whole picture would flicker as time passes.
             let back = (now_ms / piece_ms).floor() - (sample.at_ms.or_zero() / piece_ms).floor();
             if back >= 0.0
                 && let Some(at) = pieces.checked_sub((back as usize).saturating_add(1))

@@ -1,4 +1,4 @@
-//! One HTTP exchange after the other with one server, in clear or over TLS.
+//! Sequential HTTP exchanges with one server, unencrypted or over TLS.
 
 use super::text::{clean, span};
 use anyhow::{Context, anyhow, bail, ensure};
@@ -23,30 +23,30 @@ use tokio_rustls::TlsConnector;
 use url::Url;
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// Largest answer that is read.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum size of an answer.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
-/// What came back.
+/// An HTTP answer.
 #[derive(Debug)]
 pub(crate) struct HttpAnswer {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
 }
 
-/// A server that can be asked; no proxy is in between, and no redirect is followed, so that an
-/// API key goes to nobody else.
+/// An HTTP client of one server; it uses no proxy and follows no redirect, so that an API key is
+/// sent only to this server.
 pub(crate) struct Http {
     runtime: Runtime,
-    /// For the connection: an IPv6 address has no brackets.
+    /// Host for the connection, where an IPv6 address has no brackets.
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
 impl Http {
-    /// The server of a URL. If that is https://, its certificate must come from an authority of
-    /// the file `ca` (PEM), or else from one that this system knows.
+    /// Creates a client for the server of a URL. If its scheme is https, its certificate must be
+    /// issued by an authority in the file `ca` (PEM), or else by one that this system trusts.
     ///
     /// # Errors
     /// If the URL is neither http:// nor https://, or if there is no authority.
@@ -64,25 +64,26 @@ impl Http {
             false => None,
         };
         let runtime = Builder::new_current_thread().enable_all().build();
-        Ok(Http { runtime: runtime.context("cannot start the runtime")?, host, port, tls })
+        Ok(Http { runtime: runtime.context("failed to start the runtime")?, host, port, tls })
     }
 
-    /// Sends a request on a connection of its own and waits for its answer.
+    /// Sends a request on a new connection and waits for its answer.
     ///
     /// # Errors
-    /// If none comes in time, or the connection or its certificate is no good.
+    /// If no answer arrives in time, or the connection or its certificate is invalid.
     pub(crate) fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<HttpAnswer> {
-        let asked = async { within(ANSWER_PATIENCE, self.ask(request)).await };
-        self.runtime.block_on(asked)
+        let exchange = async { within(ANSWER_TIMEOUT, self.send(request)).await };
+        self.runtime.block_on(exchange)
     }
 
-    async fn ask(&self, request: Request<Full<Bytes>>) -> anyhow::Result<HttpAnswer> {
+    async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<HttpAnswer> {
         let connecting = async { Ok(TcpStream::connect((self.host.as_str(), self.port)).await?) };
         let stream = within(CONNECT_PATIENCE, connecting).await?;
         match &self.tls {
             None => converse(stream, request).await,
             Some((connector, name)) => {
-                let stream = connector.connect(name.clone(), stream).await.map_err(refused)?;
+                let stream =
+                    connector.connect(name.clone(), stream).await.map_err(handshake_error)?;
                 converse(stream, request).await
             }
         }
@@ -105,11 +106,11 @@ where
     let answer = async {
         let (head, body) = sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| anyhow!("the answer broke off: {error}"))?;
+        let body = body.map_err(|error| anyhow!("the answer is incomplete: {error}"))?;
         Ok(HttpAnswer { status: head.status, body: body.to_bytes() })
     };
     tokio::select! {
-        // Once it is there, it is no matter how the connection ended.
+        // After the answer has arrived, errors of the connection are irrelevant.
         biased;
         answer = answer => answer,
         Err(error) = connection => Err(error.into()),
@@ -127,29 +128,33 @@ fn authorities(ca: Option<&Path>) -> anyhow::Result<RootCertStore> {
     let mut known = RootCertStore::empty();
     let Some(path) = ca else {
         known.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        ensure!(!known.is_empty(), "this system knows no authorities: name one with --ca FILE");
+        ensure!(
+            !known.is_empty(),
+            "this system has no certificate authorities; name one with --ca FILE"
+        );
         return Ok(known);
     };
     let name = path.display();
-    let file = || format!("cannot read the authority's certificate {name}");
+    let file = || format!("failed to read the authority's certificate {name}");
     for certificate in CertificateDer::pem_file_iter(path).with_context(file)? {
         known.add(certificate.with_context(file)?).with_context(file)?;
     }
-    ensure!(!known.is_empty(), "{name} holds no certificate: PEM is needed");
+    ensure!(!known.is_empty(), "{name} contains no certificate; it must be a PEM file");
     Ok(known)
 }
 
-/// Why the handshake failed; the likeliest mistakes in words of ours.
-fn refused(error: io::Error) -> anyhow::Error {
+/// Returns the reason of a failed handshake; the most frequent mistakes have their own text.
+fn handshake_error(error: io::Error) -> anyhow::Error {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let Some(rustls::Error::InvalidCertificate(wrong)) = inner else { return error.into() };
     if *wrong == CertificateError::UnknownIssuer {
         return anyhow!(
-            "the server's certificate comes from an authority that is not known here: \
+            "the server's certificate was issued by an unknown authority; \
              name the authority's file with --ca FILE"
         );
     }
-    // So does `openssl req -x509` make them, and there is no better way to tell.
+    // Certificates of `openssl req -x509` result in this error, which can only be recognized by its
+    // text.
     if wrong.to_string().contains("CaUsedAsEndEntity") {
         return anyhow!(
             "the server's certificate is an authority's own: \

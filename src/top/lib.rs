@@ -1,10 +1,11 @@
-//! `concertina top`: a running server in a terminal, as it is now and lately was.
+//! `concertina top`: the present and recent state of a running server in a terminal.
 //!
-//! * `view` reads what the server says, and takes no harm from it; `text` measures words
-//! * `client` asks the server, on a thread of its own, over `http`
-//! * [`mod@advice`] is the best other settings of a server
-//! * `app` is what is shown and what keys do, with `history` for the last minutes; pure
-//! * `draw` lays a frame out, with `table`, `panes` and `look`
+//! * `view` reads the server's snapshot and tolerates any content; `text` measures and fits text
+//! * `client` sends requests to the server over `http`, on a separate thread
+//! * [`mod@advice`] returns the best alternative settings of a server
+//! * `app` is the state of the view and the effects of keys, with `history` for the last minutes;
+//!   pure
+//! * `draw` lays out a frame, with `table`, `panes` and `look`
 
 pub mod advice;
 mod app;
@@ -35,17 +36,17 @@ use std::time::Duration;
 use types::clock;
 use types::key_file;
 
-/// How long the terminal is waited for before the server is looked at.
+/// Time for which input of the terminal is awaited before the reports of the server are read.
 const TICK: Duration = Duration::from_millis(100);
-/// Shorter intervals would keep the server busy with us.
+/// Shorter intervals would cause noticeable load on the server.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
-/// Columns of a frame that goes somewhere that has none.
+/// Columns of a frame whose destination has no width.
 const PLAIN_COLUMNS: u16 = 120;
 
-/// What to watch, and how.
+/// Arguments: the server to watch, and the options of the view.
 #[derive(clap::Args, Debug)]
 pub struct TopArgs {
-    /// Where the server listens
+    /// URL of the server
     #[arg(
         long,
         env = "CONCERTINA_URL",
@@ -57,34 +58,35 @@ pub struct TopArgs {
     /// `--api-key-file`
     #[arg(long, env = "CONCERTINA_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub api_key: Option<String>,
-    /// File that holds this key
+    /// File that contains this key
     #[arg(long, env = "CONCERTINA_API_KEY_FILE", value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
-    /// PEM file of the authority whose certificate the server has, where this system knows none
+    /// PEM file of the authority that issued the server's certificate, if this system does not
+    /// trust it
     #[arg(long, env = "CONCERTINA_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// How often to look
+    /// Interval between two updates
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     interval: Duration,
     /// Print one frame without colour and exit
     #[arg(long)]
     once: bool,
-    /// Do without colour
+    /// Use no colour
     #[arg(long, env = "NO_COLOR", value_parser = FalseyValueParser::new())]
     no_color: bool,
 }
 
 impl TopArgs {
-    /// Whether the view takes the terminal over, where a log would write into it.
+    /// Returns true if the view uses the whole terminal, so that log lines would disturb it.
     pub fn is_live(&self) -> bool {
         !self.once && io::stdout().is_terminal()
     }
 }
 
-/// An API key, or the file that holds it.
+/// An API key, or the file that contains it.
 pub(crate) type Credentials<'a> = (Option<&'a str>, Option<&'a Path>);
 
-/// A client of the server at this URL.
+/// Creates a client of the server at this URL.
 fn connect(
     url: &str,
     (key, key_file): Credentials<'_>,
@@ -93,15 +95,15 @@ fn connect(
     let file = key_file.map(key_file::read).transpose()?;
     ensure!(
         key.is_none() || file.is_none(),
-        "--api-key and --api-key-file are both given; leave one of them out"
+        "--api-key and --api-key-file are both set; remove one of them"
     );
     ServerClient::new(url, file.as_deref().or(key), ca)
 }
 
-/// The requests of the last day of a server as CSV, and its adapters as TOML.
+/// Returns the requests of the last day of a server as CSV, and its adapters as TOML.
 ///
 /// # Errors
-/// If the server cannot be asked, or does not answer.
+/// If the server cannot be reached, or does not answer.
 pub fn recording(
     url: &str,
     key: Credentials<'_>,
@@ -109,11 +111,12 @@ pub fn recording(
 ) -> anyhow::Result<(String, String)> {
     let client = connect(url, key, ca)?;
     let recording = client.recording();
-    let recording = recording.with_context(|| format!("cannot ask {}", client.place()))?;
+    let recording = recording
+        .with_context(|| format!("failed to request the recording from {}", client.place()))?;
     Ok((recording.trace, recording.adapters))
 }
 
-/// Shows the server until told to quit; if the view is not live, gives one frame to be printed.
+/// Shows the server until the user quits; if the view is not live, returns one frame to be printed.
 pub fn run(args: &TopArgs) -> anyhow::Result<Option<String>> {
     let key = (args.api_key.as_deref(), args.api_key_file.as_deref());
     let client = connect(&args.url, key, args.ca.as_deref())?;
@@ -121,44 +124,46 @@ pub fn run(args: &TopArgs) -> anyhow::Result<Option<String>> {
         return live(client, args).map(|()| None);
     }
     if !args.once {
-        tracing::warn!("the output is no terminal: here is one frame, as with --once");
+        tracing::warn!("the output is not a terminal; printing one frame, as with --once");
     }
     once(&client).map(Some)
 }
 
 fn once(client: &ServerClient) -> anyhow::Result<String> {
     let mut app = App::new(client.place());
-    let snapshot = client.snapshot().with_context(|| format!("cannot ask {}", client.place()))?;
-    // The present alone will do where the past cannot be had.
+    let snapshot =
+        client.snapshot().with_context(|| format!("failed to query {}", client.place()))?;
+    // The snapshot is sufficient if the history is not available.
     app.past.replace(client.history().unwrap_or_default());
     app.report(ServerReport::Snapshot(Box::new(snapshot)), clock::now());
     let size = io::stdout().is_terminal().then(terminal::size).and_then(Result::ok);
     Ok(draw::plain(&app, size.map_or(PLAIN_COLUMNS, |(columns, _)| columns)))
 }
 
-/// Takes the terminal over and gives it back on every way out; a panic gives it back as well.
+/// Takes over the terminal and restores it at the end; a panic restores it as well.
 fn live(client: ServerClient, args: &TopArgs) -> anyhow::Result<()> {
-    let told = signal::told_to_end()?;
+    let stop = signal::stop_on_signals()?;
     let app = App::new(client.place());
-    let (wishes, reports) = client::follow(client, args.interval.max(INTERVAL_MIN));
+    let (mode_changes, reports) = client::follow(client, args.interval.max(INTERVAL_MIN));
     let look = Look { colour: !args.no_color };
     let mut terminal = match ratatui::try_init() {
         Ok(terminal) => terminal,
         Err(error) => {
-            // It may have got half way.
+            // The setup may have been completed in part.
             let _ = ratatui::try_restore();
-            return Err(error).context("cannot take the terminal over");
+            return Err(error).context("failed to set up the terminal");
         }
     };
-    let shown = TerminalView { app, look, wishes, reports }.show(&mut terminal, || told.is_set());
-    let restored = ratatui::try_restore().context("cannot give the terminal back");
+    let shown =
+        TerminalView { app, look, mode_changes, reports }.show(&mut terminal, || stop.is_set());
+    let restored = ratatui::try_restore().context("failed to restore the terminal");
     shown.and(restored)
 }
 
 struct TerminalView {
     app: App,
     look: Look,
-    wishes: SyncSender<ModeChange>,
+    mode_changes: SyncSender<ModeChange>,
     reports: Receiver<ServerReport>,
 }
 
@@ -166,21 +171,21 @@ impl TerminalView {
     fn show(
         &mut self,
         terminal: &mut DefaultTerminal,
-        told_to_end: impl Fn() -> bool,
+        is_stopping: impl Fn() -> bool,
     ) -> anyhow::Result<()> {
         let mut changed = true;
-        while !told_to_end() {
+        while !is_stopping() {
             if changed {
                 let draw = |frame: &mut ratatui::Frame<'_>| {
                     draw::draw(&self.app, self.look, frame.area(), frame.buffer_mut());
                 };
-                terminal.draw(draw).context("cannot draw")?;
+                terminal.draw(draw).context("failed to draw")?;
             }
-            changed = self.hear()?;
-            if event::poll(TICK).context("cannot read the terminal")? {
+            changed = self.receive_reports()?;
+            if event::poll(TICK).context("failed to read the terminal")? {
                 changed = true;
-                let event = event::read().context("cannot read the terminal")?;
-                if self.obey(&event) {
+                let event = event::read().context("failed to read the terminal")?;
+                if self.handle(&event) {
                     return Ok(());
                 }
             }
@@ -188,8 +193,8 @@ impl TerminalView {
         Ok(())
     }
 
-    /// Takes what came from the server, and whether anything is to be drawn.
-    fn hear(&mut self) -> anyhow::Result<bool> {
+    /// Reads the reports of the client; returns true if anything is to be drawn.
+    fn receive_reports(&mut self) -> anyhow::Result<bool> {
         let had_notice = self.app.notice.is_some();
         self.app.tick(clock::now());
         let mut changed = had_notice != self.app.notice.is_some();
@@ -197,21 +202,21 @@ impl TerminalView {
             match self.reports.try_recv() {
                 Ok(report) => self.app.report(report, clock::now()),
                 Err(TryRecvError::Empty) => return Ok(changed),
-                Err(TryRecvError::Disconnected) => bail!("the thread that asks the server ended"),
+                Err(TryRecvError::Disconnected) => bail!("the client thread ended"),
             }
             changed = true;
         }
     }
 
-    /// Whether to quit.
-    fn obey(&mut self, event: &Event) -> bool {
+    /// Handles an event; returns true to quit.
+    fn handle(&mut self, event: &Event) -> bool {
         let Event::Key(key) = event else { return false };
         match self.app.key(*key, clock::now()) {
             Some(Effect::Quit) => return true,
-            Some(Effect::Ask(wish)) => {
-                // Waiting for a slow server would hold up the keys.
-                if let Err(unsent) = self.wishes.try_send(wish) {
-                    self.app.not_sent(unsent_wish(unsent), clock::now());
+            Some(Effect::SetMode(change)) => {
+                // Waiting for a slow server would delay the keys.
+                if let Err(unsent) = self.mode_changes.try_send(change) {
+                    self.app.not_sent(unsent_change(unsent), clock::now());
                 }
             }
             None => {}
@@ -220,14 +225,14 @@ impl TerminalView {
     }
 }
 
-fn unsent_wish(unsent: std::sync::mpsc::TrySendError<ModeChange>) -> ModeChange {
+fn unsent_change(unsent: std::sync::mpsc::TrySendError<ModeChange>) -> ModeChange {
     use std::sync::mpsc::TrySendError::{Disconnected, Full};
     match unsent {
-        Full(wish) | Disconnected(wish) => wish,
+        Full(change) | Disconnected(change) => change,
     }
 }
 
-/// Snapshots for tests, as a server gives them.
+/// Snapshots of servers for tests.
 #[cfg(test)]
 mod samples {
     use super::view::ReceivedSnapshot;

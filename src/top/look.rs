@@ -1,15 +1,15 @@
-//! Glyphs and colours. A glyph or a word always says it too: colour is never the only sign.
+//! Glyphs and colours. A state is always shown by a glyph or a word too, never by colour alone.
 
 use ratatui::style::{Color, Style};
 
-/// Whether there is colour.
+/// True if colours are used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
     pub(crate) colour: bool,
 }
 
 impl Look {
-    /// One of the terminal's own sixteen colours, so that its theme is kept.
+    /// Returns one of the terminal's own sixteen colours, so that its theme is respected.
     pub(crate) fn ink(self, colour: Color) -> Style {
         if self.colour { Style::new().fg(colour) } else { Style::new() }
     }
@@ -26,7 +26,7 @@ impl Look {
         self.ink(Color::Cyan)
     }
 
-    /// For what stands in the background: rules, headings, what is not known.
+    /// The style of the background: rules, headings, unknown values.
     pub(crate) fn faint(self) -> Style {
         Style::new().dim()
     }
@@ -58,25 +58,25 @@ impl Look {
     }
 }
 
-/// States of adapters with their glyphs, in the order of an adapter's life.
+/// States of adapters with their glyphs, in the order of the lifecycle.
 pub(crate) const STATES: &[(&str, &str, &str)] = &[
     ("off", "○", "no process; turned on when requests need it"),
     ("starting", "◔", "opens its device and checks it"),
     ("loading", "◑", "loads a model and warms it up"),
     ("idle", "◉", "on, waits for a batch"),
     ("busy", "●", "runs a batch"),
-    ("draining", "▽", "finishes what it has, takes nothing new"),
-    ("stopping", "◌", "its process is ending"),
-    ("quarantined", "✖", "had a fault; tried again later"),
-    ("unreaped", "!", "its process cannot be ended"),
-    ("unused", "·", "may not or cannot be used"),
+    ("draining", "▽", "finishes its batches, accepts none"),
+    ("stopping", "◌", "its process ends"),
+    ("quarantined", "✖", "had a fault; next try later"),
+    ("unreaped", "!", "its process does not end"),
+    ("unused", "·", "excluded or not usable"),
 ];
 
 pub(crate) fn glyph(state: &str) -> &'static str {
     STATES.iter().find(|(name, ..)| *name == state).map_or("?", |(_, glyph, _)| glyph)
 }
 
-/// The glyph of a decision's change, or of a model's state.
+/// Returns the glyph of a decision's change, or of a model's state.
 pub(crate) fn sign(word: &str) -> &'static str {
     match word {
         "start" | "resume" => "▲",
@@ -91,7 +91,7 @@ pub(crate) fn sign(word: &str) -> &'static str {
     }
 }
 
-/// One column of an adapter's time line.
+/// Returns one column of an adapter's timeline.
 pub(crate) fn trace(state: &str) -> &'static str {
     match state {
         "" | "off" | "unused" => " ",
@@ -105,7 +105,7 @@ pub(crate) fn trace(state: &str) -> &'static str {
     }
 }
 
-/// A thin bar in `columns`: the part that is full, and the rest.
+/// Returns a thin bar in `columns`: the filled part, and the rest.
 pub(crate) fn bar(share: f64, columns: usize) -> (String, String) {
     let halves = (share.clamp(0.0, 1.0) * columns as f64 * 2.0).round() as usize;
     let mut full = "━".repeat(halves / 2);
@@ -115,13 +115,14 @@ pub(crate) fn bar(share: f64, columns: usize) -> (String, String) {
     (full, "─".repeat(columns.saturating_sub(halves.div_ceil(2))))
 }
 
-/// A bar chart of `rows` lines, top line first: a blank where nothing is known, a thin line at 0.
+/// Returns a bar chart of `rows` lines, top line first: blank for unknown values, a thin line for
+/// 0.
 pub(crate) fn chart(values: &[Option<f64>], rows: usize) -> Vec<String> {
     let most = values.iter().flatten().fold(0.0_f64, |most, value| most.max(*value));
     let steps = rows * 8;
     let column = |value: &Option<f64>, row: usize| {
         let Some(value) = value else { return ' ' };
-        // Whatever is more than nothing stands out from nothing.
+        // Any value above zero differs visibly from zero.
         let least = if *value > 0.0 { 2 } else { 1 };
         let height = (value / most.max(1.0) * steps as f64).round() as usize;
         let below = (rows - 1 - row) * 8;
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_tells_nothing_from_unknown() {
+    fn chart_distinguishes_zero_from_unknown() {
         let values = [None, Some(0.0), Some(0.1), Some(8.0), Some(16.0)];
         assert_eq!(chart(&values, 1), [" ▁▂▄█"]);
         assert_eq!(chart(&values, 2), ["    █", " ▁▂██"]);

@@ -1,4 +1,4 @@
-//! What stands below the table: the selected adapter, decisions or models, and the help.
+//! The parts below the table: the selected adapter, decisions or models, and the help.
 
 use super::app::App;
 use super::look::{Look, STATES, sign};
@@ -8,18 +8,18 @@ use super::view::{Id, ReceivedAdapter, ReceivedDecision, ReceivedModel};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-/// Widest name of an adapter beside a decision.
+/// Maximum width of an adapter's name in a decision.
 const NAME_MAX: usize = 26;
 const AGE: usize = 11;
 const CHANGE: usize = 13;
-/// From here on text is wrapped under itself.
+/// Minimum width at which text is wrapped with a hanging indent.
 const WIDE: usize = 110;
-/// Columns of a model's line that are not its name, and the widest name.
+/// Columns of a model's line without its name, and the maximum width of the name.
 const MODEL_REST: usize = 50;
 const MODEL_NAME: std::ops::RangeInclusive<usize> = 10..=28;
 const MODEL_STATE: usize = 13;
 
-/// A rule with words in it: `── decisions ─────`.
+/// Returns a rule with a title: `── decisions ─────`.
 pub(crate) fn rule(words: Vec<Span<'static>>, look: Look, room: usize) -> Line<'static> {
     let mut line = Line::from(Span::styled("── ", look.faint()));
     line.spans.extend(words);
@@ -29,7 +29,7 @@ pub(crate) fn rule(words: Vec<Span<'static>>, look: Look, room: usize) -> Line<'
     line
 }
 
-/// Everything on one adapter, the most telling first: why it is on or off.
+/// Returns the details of one adapter, the most important first: the reason why it is on or off.
 pub(crate) fn detail(
     app: &App,
     adapter: &ReceivedAdapter,
@@ -68,10 +68,10 @@ fn why(app: &App, adapter: &ReceivedAdapter, now_ms: f64) -> String {
         return format!("{at}, {}: {}", &*decision.change, &*decision.text);
     }
     match (&*adapter.state, &*adapter.mode) {
-        ("off", "off") => "the operator said so".to_owned(),
-        ("off", _) if adapter.fallback.0 => "joins only while nothing else is usable".to_owned(),
-        ("off", _) if adapter.starts.or_zero() == 0.0 => "nothing needed it so far".to_owned(),
-        _ => "the decision is too long ago to be remembered".to_owned(),
+        ("off", "off") => "turned off by the operator".to_owned(),
+        ("off", _) if adapter.fallback.0 => "used only while no other adapter is usable".to_owned(),
+        ("off", _) if adapter.starts.or_zero() == 0.0 => "not needed yet".to_owned(),
+        _ => "the decision is no longer in the log".to_owned(),
     }
 }
 
@@ -103,10 +103,11 @@ fn deeds(adapter: &ReceivedAdapter) -> String {
         let assumed = if power.assumed.0 { " (assumed)" } else { "" };
         format!("{} idle, {} active{assumed}", watts(power.idle_watts), watts(power.active_watts))
     });
-    let used =
-        adapter.sensors.utilisation.0.map(|used| {
-            format!("card {:.0}% used, says {}", used * 100.0, &*adapter.sensors.source)
-        });
+    let used = adapter
+        .sensors
+        .utilisation
+        .0
+        .map(|used| format!("card {:.0}% used ({})", used * 100.0, &*adapter.sensors.source));
     joined([Some(counts), Some(starts), cold, on, power, used].into_iter().flatten().collect())
 }
 
@@ -125,7 +126,7 @@ fn joined(parts: Vec<String>) -> String {
     parts.join(" · ")
 }
 
-/// Text beside its label, wrapped under itself.
+/// Returns a label and text wrapped with a hanging indent.
 fn hanging(label: Span<'static>, text: &str, style: Style, room: usize) -> Vec<Line<'static>> {
     let indent = label.width() + 2;
     let mut label = Some(label);
@@ -146,7 +147,7 @@ fn hanging(label: Span<'static>, text: &str, style: Style, room: usize) -> Vec<L
 fn past(decision: &ReceivedDecision, now_ms: f64) -> String {
     known(decision.at_ms.0, |at| {
         let age = age(now_ms - at);
-        // Minutes say nothing beside hours.
+        // Minutes are omitted beside hours.
         format!(
             "{} ago",
             age.split_once(" h ").map_or(age.clone(), |(hours, _)| format!("{hours} h"))
@@ -154,13 +155,13 @@ fn past(decision: &ReceivedDecision, now_ms: f64) -> String {
     })
 }
 
-/// Decisions, newest first, at most `most`.
+/// Returns decisions, newest first, at most `most`.
 pub(crate) fn decisions(app: &App, look: Look, room: usize, most: usize) -> Vec<Line<'static>> {
     let Some(snapshot) = &app.snapshot else { return Vec::new() };
     if snapshot.decisions.is_empty() {
-        return vec![Line::styled(" none yet: nothing has been turned on or off", look.faint())];
+        return vec![Line::styled(" no decision yet", look.faint())];
     }
-    // Beside a name must be room for words.
+    // A long name must leave space for the text.
     let name = room.saturating_sub(AGE + CHANGE + 3).min(NAME_MAX * 3) / 3;
     let mut lines = Vec::new();
     for decision in snapshot.decisions.iter().rev().take(most) {
@@ -181,7 +182,7 @@ pub(crate) fn decisions(app: &App, look: Look, room: usize, most: usize) -> Vec<
     lines
 }
 
-/// Text behind its head; what does not fit goes on below, further left where room is short.
+/// Returns text after its head; the rest continues below, with a smaller indent if space is short.
 fn beside(mut head: Line<'static>, text: &str, room: usize) -> Vec<Line<'static>> {
     let indent = head.width() + 2;
     let below = if room < WIDE { AGE + 2 } else { indent };
@@ -198,13 +199,13 @@ fn beside(mut head: Line<'static>, text: &str, room: usize) -> Vec<Line<'static>
     lines
 }
 
-/// An adapter's name; its id where it is not listed.
+/// Returns an adapter's name; its id if it is not listed.
 fn named(app: &App, id: &Id) -> String {
     let adapter = app.snapshot.as_ref().and_then(|snapshot| snapshot.adapter(id));
     adapter.map_or_else(|| id.to_string(), ReceivedAdapter::title)
 }
 
-/// Models, each with what is wrong with it.
+/// Returns the models, each with its error.
 pub(crate) fn models(app: &App, look: Look, room: usize) -> Vec<Line<'static>> {
     let Some(snapshot) = &app.snapshot else { return Vec::new() };
     if snapshot.models.is_empty() {
@@ -240,7 +241,7 @@ fn model_line(app: &App, model: &ReceivedModel, look: Look, room: usize) -> Line
     let p99 = recent.and_then(|recent| recent.p99_ms.0);
     let late = matches!((p99, model.slo_ms.0), (Some(p99), Some(slo)) if p99 > slo);
     let latency = pair(recent.and_then(|recent| recent.p50_ms.0), p99);
-    // The glyph says what the colour says.
+    // The glyph has the same meaning as the colour.
     let latency = if late { format!("!{latency}") } else { latency };
     let state = format!("{} {}", sign(&model.state), &*model.state);
     let errors = model.errors.or_zero();
@@ -268,7 +269,7 @@ fn model_line(app: &App, model: &ReceivedModel, look: Look, room: usize) -> Line
     line
 }
 
-/// Keys and glyphs.
+/// Returns the keys and glyphs.
 pub(crate) fn help(look: Look) -> Vec<Line<'static>> {
     let keys = [
         ("↑ ↓  j k", "select an adapter"),

@@ -1,19 +1,19 @@
-//! The system's wish that we end. A killed program leaves a terminal that nobody can use.
+//! Signals of the system to end. A killed program would leave the terminal in an unusable state.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(unix)]
 use std::time::Duration;
 
-/// How long the view may take to end by itself.
+/// Time that the view may take to end by itself.
 #[cfg(unix)]
-const PATIENCE: Duration = Duration::from_secs(1);
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Set once, when it is time to end.
+/// A flag that is set once when the view is to end.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Told(Arc<AtomicBool>);
+pub(crate) struct StopFlag(Arc<AtomicBool>);
 
-impl Told {
+impl StopFlag {
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -26,17 +26,17 @@ impl Told {
 
 /// Listens for SIGTERM, SIGHUP and SIGINT from now on; Ctrl-C is a key while the view is live.
 #[cfg(unix)]
-pub(crate) fn told_to_end() -> anyhow::Result<Told> {
+pub(crate) fn stop_on_signals() -> anyhow::Result<StopFlag> {
     use anyhow::Context;
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("cannot listen for signals")?;
-    let told = Told::default();
-    let teller = told.clone();
+    let runtime = runtime.context("failed to listen for signals")?;
+    let flag = StopFlag::default();
+    let setter = flag.clone();
     let guard = runtime.enter();
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let mut hang_up = signal(SignalKind::hangup()).context("failed to listen for SIGHUP")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     drop(guard);
     std::thread::spawn(move || {
         runtime.block_on(async {
@@ -46,17 +46,18 @@ pub(crate) fn told_to_end() -> anyhow::Result<Told> {
                 _ = interrupt.recv() => {}
             }
         });
-        teller.set();
-        // A terminal that is gone can keep the view from ever looking: its library reads on.
-        std::thread::sleep(PATIENCE);
+        setter.set();
+        // With a closed terminal, the view may never check the flag, since its library keeps
+        // reading.
+        std::thread::sleep(END_TIMEOUT);
         let _ = ratatui::try_restore();
         std::process::exit(1);
     });
-    Ok(told)
+    Ok(flag)
 }
 
-/// Elsewhere the terminal goes with the program.
+/// On other platforms the terminal ends with the program.
 #[cfg(not(unix))]
-pub(crate) fn told_to_end() -> anyhow::Result<Told> {
-    Ok(Told::default())
+pub(crate) fn stop_on_signals() -> anyhow::Result<StopFlag> {
+    Ok(StopFlag::default())
 }

@@ -1,4 +1,4 @@
-//! The table of adapters: as many columns as there is room for, the more telling ones first.
+//! The table of adapters: as many columns as fit, by descending importance.
 
 use super::app::App;
 use super::look::{Look, bar, glyph, trace};
@@ -7,13 +7,13 @@ use super::view::ReceivedAdapter;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
-/// Columns of mark and state, which every width shows.
+/// Columns of mark and state, which are shown at every width.
 const MARK: usize = 2;
 const STATE: usize = 13;
 const NAME_MIN: usize = 14;
 const NAME_MAX: usize = 34;
 const BAR: usize = 5;
-/// The time line is worth showing from here, and no use beyond.
+/// Minimum and maximum useful width of the timeline.
 const TRACE_MIN: usize = 12;
 const TRACE_MAX: usize = 60;
 pub(crate) const TRACE_MS: f64 = 300_000.0;
@@ -34,7 +34,7 @@ enum TableCell {
 }
 
 impl TableCell {
-    /// In the order they stand in.
+    /// Columns in the order of display.
     const ALL: [TableCell; 11] = [
         TableCell::Kind,
         TableCell::Mode,
@@ -48,8 +48,8 @@ impl TableCell {
         TableCell::Celsius,
         TableCell::Trace,
     ];
-    /// In the order in which they get room.
-    const WORTH: [TableCell; 10] = [
+    /// Columns in the order in which they are allotted space.
+    const PRIORITY: [TableCell; 10] = [
         TableCell::Mode,
         TableCell::Rows,
         TableCell::Busy,
@@ -96,7 +96,7 @@ impl TableCell {
         matches!(self, TableCell::Kind | TableCell::Mode | TableCell::Busy | TableCell::Trace)
     }
 
-    /// Whether words on what an adapter is up to may stand here, for one that does no work.
+    /// Returns true if a note may take this column, for an adapter that does no work.
     fn is_work(self) -> bool {
         matches!(
             self,
@@ -109,7 +109,7 @@ impl TableCell {
     }
 }
 
-/// Which columns there are, and how wide those are that give way.
+/// The selected columns, and the widths of those that are variable.
 #[derive(Debug)]
 struct Columns {
     name: usize,
@@ -121,8 +121,8 @@ impl Columns {
     fn fit(room: usize) -> Columns {
         let mut left = room.saturating_sub(MARK + STATE + 1 + NAME_MIN);
         let mut shown = Vec::new();
-        for cell in TableCell::WORTH {
-            // What is worth less never takes the place of what did not fit.
+        for cell in TableCell::PRIORITY {
+            // A less important column never takes the space of one that did not fit.
             if left < cell.columns() + 1 {
                 break;
             }
@@ -131,7 +131,7 @@ impl Columns {
         }
         let mut name = NAME_MIN + left;
         let mut trace = 0;
-        if shown.len() == TableCell::WORTH.len() && left > TRACE_MIN {
+        if shown.len() == TableCell::PRIORITY.len() && left > TRACE_MIN {
             let spare = name.saturating_sub(NAME_MIN + 6 + 1);
             trace = spare.clamp(TRACE_MIN, TRACE_MAX);
             name = name.saturating_sub(trace + 1).min(NAME_MAX);
@@ -145,7 +145,8 @@ impl Columns {
         if cell == TableCell::Trace { self.trace } else { cell.columns() }
     }
 
-    /// The room for words: that of the columns of work, and of all behind them if `to_the_end`.
+    /// Returns the space for a note: that of the columns of work, and of all after them if
+    /// `to_the_end`.
     fn words(&self, to_the_end: bool) -> usize {
         let first = self.shown.iter().position(|cell| cell.is_work()).unwrap_or(self.shown.len());
         let behind = self.shown.iter().skip(first).filter(|cell| to_the_end || cell.is_work());
@@ -153,7 +154,7 @@ impl Columns {
     }
 }
 
-/// The heading and at most `rows` adapters, among them the selected one.
+/// Returns the heading and at most `rows` adapters, including the selected one.
 pub(crate) fn table(
     app: &App,
     look: Look,
@@ -166,7 +167,7 @@ pub(crate) fn table(
     let selected = app.selected().map(|(place, _)| place).filter(|_| live);
     let first = (selected.unwrap_or_default() + 1).saturating_sub(rows);
     let total: f64 =
-        adapters.iter().filter_map(|of| of.lately(|recent| recent.requests_per_s)).sum();
+        adapters.iter().filter_map(|of| of.recent_figure(|recent| recent.requests_per_s)).sum();
     let mut lines = vec![heading(&columns, look)];
     for (place, adapter) in adapters.iter().enumerate().skip(first).take(rows) {
         let row = TableRow { app, look, adapter, columns: &columns, total };
@@ -251,7 +252,7 @@ impl TableRow<'_> {
         let text = match cell {
             TableCell::Kind => kind(adapter),
             TableCell::Mode => adapter.mode.to_string(),
-            TableCell::Rows => known(adapter.lately(|recent| recent.rows_per_s), figure),
+            TableCell::Rows => known(adapter.recent_figure(|recent| recent.rows_per_s), figure),
             TableCell::Share => known(self.share(), percent),
             TableCell::Queue => pair(
                 adapter.latency(|recent| recent.queue_p50_ms),
@@ -274,7 +275,7 @@ impl TableRow<'_> {
         spans.push(Span::styled(fit(&text, cell.columns()), style));
     }
 
-    /// What the operator decided stands out from what is automatic.
+    /// A mode set by the operator is highlighted.
     fn cell_style(&self, cell: TableCell) -> Style {
         let automatic = &*self.adapter.mode == "auto";
         match cell {
@@ -285,12 +286,12 @@ impl TableRow<'_> {
     }
 
     fn share(&self) -> Option<f64> {
-        let own = self.adapter.lately(|recent| recent.requests_per_s)?;
+        let own = self.adapter.recent_figure(|recent| recent.requests_per_s)?;
         (self.total > 0.0).then(|| own / self.total)
     }
 
     fn busy(&self, spans: &mut Vec<Span<'static>>) {
-        let Some(share) = self.adapter.lately(|recent| recent.busy) else {
+        let Some(share) = self.adapter.recent_figure(|recent| recent.busy) else {
             let unknown = left(super::text::UNKNOWN, BAR + 5);
             return spans.push(Span::styled(unknown, self.look.faint()));
         };
@@ -310,7 +311,7 @@ impl TableRow<'_> {
     }
 }
 
-/// `vulkan discrete`; the CPU is both.
+/// Returns API and class, such as `vulkan discrete`; for the CPU both are the same.
 pub(crate) fn kind(adapter: &ReceivedAdapter) -> String {
     if adapter.api == adapter.class {
         adapter.api.to_string()
@@ -319,7 +320,7 @@ pub(crate) fn kind(adapter: &ReceivedAdapter) -> String {
     }
 }
 
-/// What the card says of its memory, else what the models on it hold.
+/// Returns the memory use of the card, or that of its models if the card does not report it.
 fn memory(adapter: &ReceivedAdapter) -> String {
     let sensors = &adapter.sensors;
     if sensors.memory_used_bytes.0.is_some() {
@@ -328,7 +329,7 @@ fn memory(adapter: &ReceivedAdapter) -> String {
     used(adapter.memory_used_bytes.0, adapter.memory_budget_bytes.0)
 }
 
-/// What an adapter that does no work is up to.
+/// Returns a note on an adapter that does no work.
 fn note(adapter: &ReceivedAdapter, now_ms: f64) -> Option<String> {
     let since = adapter.since_ms.0.map(|since| age(now_ms - since));
     let lasting = |word: &str| match &since {
@@ -341,7 +342,7 @@ fn note(adapter: &ReceivedAdapter, now_ms: f64) -> Option<String> {
         "starting" | "loading" if adapter.phase.is_empty() => Some(lasting(&adapter.state)),
         "starting" | "loading" => Some(adapter.phase.to_string()),
         "quarantined" => Some(quarantine(adapter, now_ms)),
-        "unreaped" => Some(with_fault("its process cannot be ended", adapter)),
+        "unreaped" => Some(with_fault("its process does not end", adapter)),
         "stopping" => Some(lasting("stopping")),
         "off" => Some(off(adapter, since)),
         _ => None,
@@ -351,8 +352,8 @@ fn note(adapter: &ReceivedAdapter, now_ms: f64) -> Option<String> {
 fn quarantine(adapter: &ReceivedAdapter, now_ms: f64) -> String {
     let when = match adapter.retry_at_ms.0 {
         Some(at) if at > now_ms => format!("again in {}", age(at - now_ms)),
-        Some(_) => "again at once".to_owned(),
-        None => "no time set".to_owned(),
+        Some(_) => "retrying now".to_owned(),
+        None => "no retry set".to_owned(),
     };
     with_fault(&when, adapter)
 }
@@ -365,7 +366,8 @@ fn with_fault(words: &str, adapter: &ReceivedAdapter) -> String {
     }
 }
 
-/// The state says that it is off; this says how long, and what turning it on takes.
+/// The state is shown already; the note adds the time that it has been off and the duration of a
+/// start.
 fn off(adapter: &ReceivedAdapter, since: Option<String>) -> String {
     let starts = adapter.starts.or_zero();
     let start = match adapter.cold_start_ms.0 {
@@ -398,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn wider_terminals_tell_more() {
+    fn wider_terminals_show_more() {
         let shown = |room| Columns::fit(room).shown;
         assert_eq!(shown(60), [TableCell::Mode, TableCell::Rows, TableCell::Busy]);
         assert!(shown(80).contains(&TableCell::Celsius) && !shown(80).contains(&TableCell::Memory));

@@ -1,18 +1,18 @@
-//! Text for a terminal: what came from elsewhere is made harmless, and everything is measured in
-//! columns, not in bytes or characters.
+//! Text for a terminal: foreign text is made harmless, and all text is measured in columns, not in
+//! bytes or characters.
 
 use ratatui::text::Span;
 use types::escape;
 
-/// For what is not known; never a zero.
+/// The sign of an unknown value; never a zero.
 pub(crate) const UNKNOWN: &str = "—";
-/// Longest text taken over, in characters; a server that says more is cut short.
+/// Maximum length of received text, in characters; a longer one is cut.
 const LENGTH_MAX: usize = 2000;
-/// Most marks that may sit on one character; more would be drawn over its neighbours.
+/// Maximum number of combining marks on one character; more would overlap its neighbours.
 const MARKS_MAX: usize = 2;
 
-/// `text` without anything that could move the cursor, change a colour, turn the direction of
-/// writing or take another width than it seems to.
+/// Returns `text` without anything that could move the cursor, change a colour, reverse the
+/// direction of writing or have another width than it appears to have.
 pub(crate) fn clean(text: &str) -> String {
     let mut cleaned = String::new();
     let mut marks = MARKS_MAX;
@@ -31,12 +31,12 @@ pub(crate) fn clean(text: &str) -> String {
     cleaned
 }
 
-/// Columns that `text` takes.
+/// Returns the number of columns of `text`.
 pub(crate) fn width(text: &str) -> usize {
     Span::raw(text).width()
 }
 
-/// `text` in at most `columns`, with an ellipsis where something is missing.
+/// Returns `text` in at most `columns`, with an ellipsis where it is cut.
 pub(crate) fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
@@ -54,21 +54,21 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     if columns == 0 { String::new() } else { format!("{kept}…") }
 }
 
-/// `text` in exactly `columns`, flush left.
+/// Returns `text` in exactly `columns`, flush left.
 pub(crate) fn left(text: &str, columns: usize) -> String {
     let text = cut(text, columns);
     let room = columns.saturating_sub(width(&text));
     format!("{text}{}", " ".repeat(room))
 }
 
-/// `text` in exactly `columns`, flush right.
+/// Returns `text` in exactly `columns`, flush right.
 pub(crate) fn right(text: &str, columns: usize) -> String {
     let text = cut(text, columns);
     let room = columns.saturating_sub(width(&text));
     format!("{}{text}", " ".repeat(room))
 }
 
-/// `text` in lines of at most `columns`, broken between words where that can be.
+/// Returns `text` in lines of at most `columns`, broken between words if possible.
 pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -84,7 +84,7 @@ pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     lines.into_iter().map(|line| cut(&line, columns)).collect()
 }
 
-/// Words, a number together with its unit.
+/// Splits text into words, with a number and its unit as one word.
 fn words(text: &str) -> Vec<String> {
     let units = ["ms", "s", "min", "h", "bytes", "KiB", "MiB", "GiB", "W"];
     let mut words: Vec<String> = Vec::new();
@@ -99,12 +99,12 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// `—` or the value, written by `show`.
+/// Returns the value formatted by `show`, or `—`.
 pub(crate) fn known(value: Option<f64>, show: impl FnOnce(f64) -> String) -> String {
     value.map_or_else(|| UNKNOWN.to_owned(), show)
 }
 
-/// A length of time to the precision that one can read at a glance.
+/// Formats a duration with a precision that is readable at a glance.
 pub(crate) fn span(ms: f64) -> String {
     let seconds = ms / 1000.0;
     match seconds {
@@ -121,14 +121,14 @@ pub(crate) fn span(ms: f64) -> String {
     }
 }
 
-/// How long something lasts or is past: whole seconds are enough, and stay calm.
+/// Formats an age or a longer duration in whole seconds, so that it changes at most once a second.
 pub(crate) fn age(ms: f64) -> String {
     span((ms.max(0.0) / 1000.0).floor().max(if ms < 1000.0 { 0.0 } else { 1.0 }) * 1000.0)
         .replace("0.00 ms", "0 s")
         .replace(".0 s", " s")
 }
 
-/// Two latencies in one unit: `4.0/7.0 ms`.
+/// Formats two latencies in one unit: `4.0/7.0 ms`.
 pub(crate) fn pair(low: Option<f64>, high: Option<f64>) -> String {
     let (Some(low), Some(high)) = (low, high) else { return UNKNOWN.to_owned() };
     if low.max(high) >= 10_000.0 {
@@ -138,7 +138,7 @@ pub(crate) fn pair(low: Option<f64>, high: Option<f64>) -> String {
     }
 }
 
-/// A number in few digits: 0.21, 4.0, 820, 12k.
+/// Formats a number with few digits: 0.21, 4.0, 820, 12k.
 pub(crate) fn figure(value: f64) -> String {
     match value {
         0.0 => "0".to_owned(),
@@ -151,28 +151,28 @@ pub(crate) fn figure(value: f64) -> String {
     }
 }
 
-/// A count as it is, large ones shortened.
+/// Formats a count, shortened if it is large.
 pub(crate) fn count(value: f64) -> String {
     if value.abs() < 10_000.0 { format!("{value:.0}") } else { figure(value) }
 }
 
-/// `1 row`, `2 rows`.
+/// Formats a count with its noun: `1 row`, `2 rows`.
 pub(crate) fn counted(value: f64, noun: &str) -> String {
     format!("{} {noun}{}", count(value), if value == 1.0 { "" } else { "s" })
 }
 
-/// A share as a percentage.
+/// Formats a share as a percentage.
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.0}%", share * 100.0)
 }
 
-/// Bytes in the unit that fits.
+/// Formats bytes in the unit that fits.
 pub(crate) fn bytes(bytes: f64) -> String {
     let (value, unit) = scaled(bytes);
     format!("{} {unit}iB", figure_short(value)).replace(" iB", " B")
 }
 
-/// Used of available, in few columns: `1.2/9.6 GiB`.
+/// Formats used and available bytes in few columns: `1.2/9.6 GiB`.
 pub(crate) fn used(used: Option<f64>, of: Option<f64>) -> String {
     match (used, of) {
         (Some(used), Some(of)) => {
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_a_terminal_obeys_gets_through() {
+    fn control_sequences_are_removed() {
         assert_eq!(clean("a\x1b[31mb\u{9b}2J\x07\r\nc"), "a\u{fffd}[31mb\u{fffd}2J\u{fffd}  c");
         assert_eq!(clean("a\u{202e}b\u{200b}c\u{feff}d\u{2028}e\u{fe0f}"), "abcd e");
         assert_eq!(clean("e\u{301}\u{301}\u{301}\u{301}x"), "e\u{301}\u{301}x");

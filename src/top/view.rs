@@ -1,5 +1,5 @@
-//! What `top` reads of a server's snapshot. It may meet an older or a newer server, so nothing
-//! here is required, nothing unknown is an error, and what makes no sense counts as unknown.
+//! The fields of a server's snapshot that `top` reads. The server may be older or newer, so no
+//! field is required, unknown fields are not an error, and invalid values count as unknown.
 
 use super::text::clean;
 use serde::de::DeserializeOwned;
@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 
-/// Longest list that is read; a server's own bounds are lower.
+/// Maximum length of a list; a server's own limits are lower.
 const ELEMENTS_MAX: usize = 1000;
 
-/// Words from the server, made harmless for a terminal on the way in.
+/// Text of the server, made harmless for a terminal when it is received.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CleanText(String);
 
@@ -40,7 +40,7 @@ impl Deref for CleanText {
     }
 }
 
-/// An adapter's id: sent back to the server as it came, shown only when cleaned.
+/// An adapter's id: sent back to the server unchanged, shown only cleaned.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Id(String);
 
@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for Id {
 pub(crate) struct OptionalNumber(pub(crate) Option<f64>);
 
 impl OptionalNumber {
-    /// For counts, where nothing told is nothing done.
+    /// Returns 0 for a missing number, for counts.
     pub(crate) fn or_zero(self) -> f64 {
         self.0.unwrap_or_default()
     }
@@ -83,7 +83,7 @@ impl<'de> Deserialize<'de> for OptionalNumber {
     }
 }
 
-/// Something that is so only if it is said.
+/// A flag that is true only if it is present and true.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flag(pub(crate) bool);
 
@@ -93,7 +93,7 @@ impl<'de> Deserialize<'de> for Flag {
     }
 }
 
-/// A part that counts as not told where it cannot be read.
+/// Deserializes a part; one that cannot be read counts as missing.
 fn part<'de, D, T>(from: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -102,8 +102,8 @@ where
     Ok(T::deserialize(Value::deserialize(from)?).unwrap_or_default())
 }
 
-/// Told, even if what was told is that there is nothing.
-fn told<'de, D, T>(from: D) -> Result<Option<Option<T>>, D::Error>
+/// Deserializes a present value, which may be `null`.
+fn present<'de, D, T>(from: D) -> Result<Option<Option<T>>, D::Error>
 where
     D: Deserializer<'de>,
     T: DeserializeOwned,
@@ -111,7 +111,7 @@ where
     part(from).map(Some)
 }
 
-/// A list without the elements that cannot be read.
+/// Deserializes a list without the elements that cannot be read.
 fn list<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -133,7 +133,7 @@ pub(crate) struct ReceivedSnapshot {
     pub(crate) models: Vec<ReceivedModel>,
     #[serde(deserialize_with = "part")]
     pub(crate) queue: ReceivedQueue,
-    /// Newest last.
+    /// Decisions, newest last.
     #[serde(deserialize_with = "list")]
     pub(crate) decisions: Vec<ReceivedDecision>,
     #[serde(deserialize_with = "part")]
@@ -147,7 +147,7 @@ impl ReceivedSnapshot {
         self.server.uptime_ms.or_zero()
     }
 
-    /// The newest sample; of a server that keeps none, the present as it is.
+    /// Returns the newest sample; if the server has none, the current state as a sample.
     pub(crate) fn sample_or_present(&self) -> ReceivedSample {
         self.sample.clone().unwrap_or_else(|| ReceivedSample {
             at_ms: self.server.uptime_ms,
@@ -205,8 +205,8 @@ pub(crate) struct ReceivedAdapter {
     pub(crate) replicas: Vec<ReceivedReplica>,
     pub(crate) memory_used_bytes: OptionalNumber,
     pub(crate) memory_budget_bytes: OptionalNumber,
-    /// `None` of a server that does not tell; `Some(None)` of an adapter that did nothing.
-    #[serde(deserialize_with = "told")]
+    /// `None` if the server does not report it; `Some(None)` if the adapter did nothing.
+    #[serde(deserialize_with = "present")]
     pub(crate) recent: Option<Option<ReceivedRecent>>,
     #[serde(deserialize_with = "part")]
     pub(crate) sensors: ReceivedSensors,
@@ -217,14 +217,18 @@ impl ReceivedAdapter {
         &*self.state != "unused"
     }
 
-    /// Whether it has a worker process that serves or soon will.
+    /// Returns true if it has a worker process that serves or will soon.
     pub(crate) fn is_on(&self) -> bool {
         let on = ["starting", "loading", "idle", "busy", "draining", "stopping"];
         on.contains(&&*self.state)
     }
 
-    /// What it did lately, summed up by `of`: nothing if it did nothing, unknown if untold.
-    pub(crate) fn lately(&self, of: impl Fn(&ReceivedRecent) -> OptionalNumber) -> Option<f64> {
+    /// Returns a figure of its recent work as computed by `of`: 0 if it did nothing, `None` if not
+    /// reported.
+    pub(crate) fn recent_figure(
+        &self,
+        of: impl Fn(&ReceivedRecent) -> OptionalNumber,
+    ) -> Option<f64> {
         match &self.recent {
             None => None,
             Some(None) => Some(0.0),
@@ -232,12 +236,12 @@ impl ReceivedAdapter {
         }
     }
 
-    /// A latency of what it did lately; there is none if it did nothing.
+    /// Returns a latency of its recent work; `None` if it did nothing.
     pub(crate) fn latency(&self, of: impl Fn(&ReceivedRecent) -> OptionalNumber) -> Option<f64> {
         self.recent.iter().flatten().find_map(|recent| of(recent).0)
     }
 
-    /// How it is called; the id where it has no name.
+    /// Returns its name, or the id if it has none.
     pub(crate) fn title(&self) -> String {
         if self.name.is_empty() { self.id.to_string() } else { self.name.to_string() }
     }
@@ -295,8 +299,8 @@ pub(crate) struct ReceivedModel {
     pub(crate) errors: OptionalNumber,
     pub(crate) slo_ms: OptionalNumber,
     pub(crate) last_error: CleanText,
-    /// As of an adapter.
-    #[serde(deserialize_with = "told")]
+    /// The same as for an adapter.
+    #[serde(deserialize_with = "present")]
     pub(crate) recent: Option<Option<ReceivedModelRecent>>,
 }
 
@@ -329,14 +333,14 @@ pub(crate) struct ReceivedDecision {
     pub(crate) text: CleanText,
 }
 
-/// One second of the time line.
+/// One second of the timeline.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct ReceivedSample {
     pub(crate) at_ms: OptionalNumber,
     pub(crate) queued: OptionalNumber,
     pub(crate) in_flight: OptionalNumber,
-    /// By an adapter's raw id.
+    /// States by an adapter's raw id.
     #[serde(deserialize_with = "part")]
     pub(crate) on: BTreeMap<String, CleanText>,
 }
@@ -371,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_unknown_and_harms_nothing_else() {
+    fn invalid_values_are_unknown_and_do_not_affect_others() {
         let snapshot = read(json!({
             "server": null, "queue": [1], "models": 3, "news": {"a": 1},
             "adapters": [7, {"id": "a", "name": null, "pid": "x", "sensors": null, "power": 1,
@@ -379,15 +383,16 @@ mod tests {
         }));
         let adapter = snapshot.adapters.first().unwrap();
         assert_eq!((snapshot.adapters.len(), adapter.id.raw(), adapter.pid.0), (1, "a", None));
-        assert_eq!(adapter.lately(|recent| recent.busy), Some(0.5));
-        assert_eq!(adapter.lately(|recent| recent.rows_per_s), None);
+        assert_eq!(adapter.recent_figure(|recent| recent.busy), Some(0.5));
+        assert_eq!(adapter.recent_figure(|recent| recent.rows_per_s), None);
         assert_eq!(adapter.title(), "a");
     }
 
     #[test]
-    fn nothing_done_differs_from_nothing_told() {
+    fn no_recent_work_differs_from_unreported_work() {
         let idle = read(json!({"adapters": [{"recent": null}, {}]}));
-        let busy: Vec<_> = idle.adapters.iter().map(|of| of.lately(|recent| recent.busy)).collect();
+        let busy: Vec<_> =
+            idle.adapters.iter().map(|of| of.recent_figure(|recent| recent.busy)).collect();
         assert_eq!(busy, [Some(0.0), None]);
     }
 

@@ -101,7 +101,7 @@ describe("the page", { skip: !machine, timeout: 1_800_000 }, () => {
     const { id } = (await server.software()).find(({ state }) => state !== "off");
     await card(page, id).getByTestId("mode-off").click();
     await waitForCard(page, id, ["off"]);
-    assert.equal(await whyOf(page, id), "Off: the operator turned it off");
+    assert.equal(await whyOf(page, id), "Off: turned off by the operator");
     assert.equal(await card(page, id).getByTestId("mode-off").getAttribute("aria-pressed"), "true");
     const before = (await server.adapter(id)).requests;
     const answers = await Promise.all(Array.from({ length: 8 }, () => server.infer()));
@@ -117,7 +117,7 @@ describe("the page", { skip: !machine, timeout: 1_800_000 }, () => {
     process.kill((await server.adapter(THIRD)).pid, "SIGKILL");
     await waitForCard(page, THIRD, ["quarantined"]);
     const why = await whyOf(page, THIRD);
-    assert.match(why, /because it failed: .*(ended unasked|other side is gone)/);
+    assert.match(why, /^Failed .*: .*(ended unexpectedly|other side is gone)/);
     await waitForCard(page, THIRD, ["idle"]);
     await page.getByTestId("decision").filter({ hasText: "Quarantine" }).first().waitFor();
   }));

@@ -49,7 +49,7 @@ function model(at, ms) {
 
 function decision(seq, ms) {
   const [change, reason] = seq % 2 ? ["start", "latency_target"] : ["drain", "break_even"];
-  return { seq, at_ms: ms, adapter: idOf(seq % ADAPTERS), change, model: null, reason, text: "14 rows of digits waiting would take 820 ms on what is on, the target is 100 ms; ready in about 1.9 s" };
+  return { seq, at_ms: ms, adapter: idOf(seq % ADAPTERS), change, model: null, reason, text: "14 rows of digits needed 820 ms on the active adapters; target 100 ms; ready in about 1.9 s" };
 }
 
 function sample(ms) {

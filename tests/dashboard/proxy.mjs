@@ -26,7 +26,7 @@ export async function startProxy(port) {
 const isAllowed = ({ keys }, { headers }) => !keys || keys.some((key) => headers.authorization === `Bearer ${key}`);
 
 function reject(response) {
-  response.writeHead(401, { "content-type": "application/json" }).end(JSON.stringify({ error: "an API key is needed" }));
+  response.writeHead(401, { "content-type": "application/json" }).end(JSON.stringify({ error: "an API key is required" }));
 }
 
 function count(proxy, streams, response) {

@@ -39,8 +39,8 @@ describe("the page shows", { skip: !machine, timeout: 900_000 }, () => {
 
   it("that the CPU serves until others are on", () => withServer(["--only", "cpu", "--cpu", "auto"], async (page, server) => {
     assert.equal((await server.infer()).status, 200);
-    assert.match(await decision(page, "bridge"), /^serves while other adapters start; idle, it takes no energy/);
-    assert.match(await whyOf(page, "cpu"), /^(On|Turning on) since .* because: serves while other adapters start/);
+    assert.match(await decision(page, "bridge"), /^serves while other adapters start; uses no energy while idle/);
+    assert.match(await whyOf(page, "cpu"), /^(On|Turning on) for .*: serves while other adapters start/);
   }));
 
   it("that a client announced itself, and that it did not come", () => withServer([], async (page, server) => {
@@ -48,19 +48,19 @@ describe("the page shows", { skip: !machine, timeout: 900_000 }, () => {
     assert.equal(announced, 1000);
     await waitForCard(page, FIRST, ["starting", "loading", "idle"]);
     const clients = page.getByTestId("expected");
-    await waitFor("the expected client", async () => /is to be ready: a client of digits announced its request, and is expected from [\d:]+ to [\d:]+$/.test(await clients.textContent()));
-    const expected = /a client of digits announced its request, and is expected \d+ ms to [\d.]+ s after this/;
-    assert.match(await whyOf(page, FIRST), new RegExp(`because: ${expected.source}`));
+    await waitFor("the expected client", async () => /is to be ready: a client of digits announced its request; expected from [\d:]+ to [\d:]+$/.test(await clients.textContent()));
+    const expected = /a client of digits announced its request; expected \d+ ms to [\d.]+ s after this decision/;
+    assert.match(await whyOf(page, FIRST), new RegExp(`for .*: ${expected.source}`));
     assert.match(await decision(page, "expected"), expected);
     await waitForCard(page, FIRST, ["off"]);
-    await waitFor("why it is off", async () => /^Off since .* because: the client that was expected did not come/.test(await whyOf(page, FIRST)));
+    await waitFor("why it is off", async () => /^Off for .*: the expected client sent no request/.test(await whyOf(page, FIRST)));
     assert.equal(await clients.count(), 0);
   }));
 
   it("the requests that wait for a start, and the penalty of late requests", () => withServer([], async (page, server) => {
     assert.equal((await server.infer()).status, 200);
-    assert.match(await decision(page, "latency_target"), /^1 row of digits waiting and nothing is on that serves it, the target is 100 ms; ready in about/);
+    assert.match(await decision(page, "latency_target"), /^1 row of digits had no active adapter; target 100 ms; ready in about/);
     await waitForCard(page, FIRST, ["off"]);
-    await waitFor("why it is off", async () => /because: idle for [\d.]+ s: a start costs \d+ J, and the requests that it makes late are worth \d+ J/.test(await whyOf(page, FIRST)));
+    await waitFor("why it is off", async () => /^Off for .*: idle for [\d.]+ s; a start costs \d+ J plus a penalty of \d+ J for late requests/.test(await whyOf(page, FIRST)));
   }));
 });

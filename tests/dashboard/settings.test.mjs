@@ -41,7 +41,7 @@ describe("settings", { skip: !machine, timeout: 900_000 }, () => {
     assert.match(words, /^adapters\.min = 1 is in force in place of adapters\.min = 0 /);
     assert.match(words, /To keep it after a restart, put this line into the configuration file: adapters\.min = 1/);
     await waitForCard(page, FIRST, ["idle"]);
-    assert.match(await whyOf(page, FIRST), /because: at least 1 must be on, 0 are$/);
+    assert.match(await whyOf(page, FIRST), /^On for .*: minimum: 1 adapter, 0 on$/);
     // The comparison is computed again.
     await caseOf(page, "adapters.min = 0").waitFor();
     assert.match(await page.getByTestId("whatif-case").first().textContent(), /^with the present settings50\.00 %/);

@@ -61,7 +61,7 @@ describe("the page has words", { timeout: 300_000 }, () => {
       return decisions.map(of);
     }, [DECISIONS.filter(({ change }) => STATES[change]), STATES]);
     DECISIONS.filter(({ change }) => STATES[change]).forEach(({ reason, text }, at) => {
-      assert.match(shown[at].lead, /because(:| it failed:) $/, reason);
+      assert.match(shown[at].lead, /^((On|Off) for|Failed) .*: $/, reason);
       assert.ok(shown[at].text.startsWith(text), `${reason}: ${shown[at].text}`);
     });
   }));
@@ -70,15 +70,15 @@ describe("the page has words", { timeout: 300_000 }, () => {
     const client = (model, announced, text, after) => ({ model, adapter: "pci-0000:01:00.0", announced, text, after });
     const expected = [
       client("digits", true, "a client of digits announced its request", { start_at_ms: 20_000, from_ms: 25_000, until_ms: 40_000 }),
-      { ...client("model-2", false, "a client of model-2 comes regularly", { from_ms: 3_600_000, until_ms: 3_660_000 }), start_at_ms: null },
+      { ...client("model-2", false, "a client of model-2 sends requests regularly", { from_ms: 3_600_000, until_ms: 3_660_000 }), start_at_ms: null },
     ];
     return withFeed({ fixed: DECISIONS, expected }, async (page) => {
       const list = page.getByTestId("expected");
       await waitFor("the clients", async () => (await list.count()) === 2);
       const [soon, later] = await list.allTextContents();
       const clock = "\\d\\d:\\d\\d:\\d\\d";
-      assert.match(soon, new RegExp(`^Start of NVIDIA GeForce RTX 3060 at ${clock}: a client of digits announced its request, and is expected from ${clock} to ${clock}$`));
-      assert.match(later, new RegExp(`^NVIDIA GeForce RTX 3060 is to be ready: a client of model-2 comes regularly, and is expected from ${clock} to ${clock}$`));
+      assert.match(soon, new RegExp(`^Start of NVIDIA GeForce RTX 3060 at ${clock}: a client of digits announced its request; expected from ${clock} to ${clock}$`));
+      assert.match(later, new RegExp(`^NVIDIA GeForce RTX 3060 is to be ready: a client of model-2 sends requests regularly; expected from ${clock} to ${clock}$`));
       await page.locator("#time-line").scrollIntoViewIfNeeded();
       // The strip of the first window is in the future, at the right edge of the chart.
       const canvas = page.locator("#bands canvas").first();

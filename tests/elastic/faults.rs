@@ -7,7 +7,7 @@ use std::time::Duration;
 use testkit::images::{SEVEN, digits, output};
 use testkit::models::{add_digits, package};
 use testkit::process::{Signal, is_worker, signal};
-use testkit::{Folder, Server, Setup, tell, wait_for, wait_until};
+use testkit::{Folder, Server, Setup, report, wait_for, wait_until};
 
 /// Adapters with a running worker, and the process ids of the workers.
 pub fn working(server: &Server) -> Vec<(String, u32)> {
@@ -55,7 +55,7 @@ fn workers_that_die_or_hang_under_load_lose_no_request() {
     });
     assert_eq!(server.snapshot()["models"][0]["errors"], 0);
     let decisions = server.get("/api/decisions").text();
-    for words in ["its worker ended unasked", "gave no sign of life"] {
+    for words in ["worker ended unexpectedly", "worker heartbeat timed out"] {
         assert!(decisions.contains(words), "no '{words}' in {decisions}");
     }
     watch.check();
@@ -80,7 +80,7 @@ fn adapters_are_shared(first: Setup, second: Setup) {
         fault.contains("another concertina on this machine uses this adapter")
     });
     let decisions = second.get("/api/decisions").text();
-    assert!(decisions.contains("another server uses it"), "{decisions}");
+    assert!(decisions.contains("in use by another server"), "{decisions}");
     let response = second.post(INFER, SEVEN);
     assert_eq!(digits(&response), [7]);
     assert_ne!(response.header("x-concertina-adapter"), Some(taken.as_str()));
@@ -108,7 +108,7 @@ fn two_servers_with_different_runtime_folders_and_caches_share_the_adapters() {
     let Some(machine) = Machine::get() else { return };
     let trial = std::path::Path::new("/run/lock").join(format!("ctest-{}", std::process::id()));
     if let Err(error) = std::fs::write(&trial, "").and_then(|()| std::fs::remove_file(&trial)) {
-        return tell(&format!("SKIPPED: /run/lock cannot be written to: {error}"));
+        return report(&format!("SKIPPED: /run/lock cannot be written to: {error}"));
     }
     let folder = Folder::new();
     let cache = folder.join("cache");
@@ -169,7 +169,7 @@ fn rows_that_exceed_the_memory_together_run_in_smaller_batches() {
     // The graph computes the mean of equal numbers through a softmax.
     assert!(data.iter().all(|value| (value.as_f64().unwrap() - 0.5).abs() < 1e-4));
     let decisions = server.get("/api/decisions").text();
-    assert!(decisions.contains("its memory was full"), "{decisions}");
+    assert!(decisions.contains("out of memory"), "{decisions}");
 }
 
 /// Makes the kernel send an event of a device; returns `false` if this user may not do that.
@@ -182,7 +182,7 @@ fn trigger_device_event() -> bool {
 fn removal_and_return_of_a_card_are_detected() {
     let Some(machine) = Machine::get() else { return };
     if !trigger_device_event() {
-        return tell("SKIPPED: this user may not trigger device events");
+        return report("SKIPPED: this user may not trigger device events");
     }
     let folder = Folder::new();
     let copy = |(n, driver): (usize, &str)| {

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use testkit::models::{add_digits, package};
 use testkit::process::drivers_in;
-use testkit::{Folder, Server, Setup, load::Load, tell};
+use testkit::{Folder, Server, Setup, load::Load, report};
 
 /// Tuning kernels for a new adapter takes most of a minute on an idle machine.
 pub const TUNING: Duration = Duration::from_secs(900);
@@ -41,7 +41,7 @@ impl Machine {
         let drivers = drivers(&cache.join("drivers"));
         let known = drivers.split(':').filter(|path| !path.is_empty()).count();
         if known < 3 {
-            tell(&format!(
+            report(&format!(
                 "SKIPPED: {known} of 3 software adapters found; `apt-get install \
                  mesa-vulkan-drivers chromium` brings them"
             ));
@@ -95,16 +95,19 @@ impl Machine {
     /// Starts each adapter once, so that kernels are tuned before the tests.
     fn warm_up(&self) {
         let begin = Instant::now();
-        tell("warming the software adapters up; the first time on a machine this takes minutes");
+        report("warming the software adapters up; the first time on a machine this takes minutes");
         let server = self.setup().start();
         for id in adapters(&server) {
             server.set_mode(&id, "on");
             let adapter = server.wait_for_state(&id, &["idle"], TUNING);
-            tell(&format!("{id} ({}) started in {} ms", adapter["name"], adapter["cold_start_ms"]));
+            report(&format!(
+                "{id} ({}) started in {} ms",
+                adapter["name"], adapter["cold_start_ms"]
+            ));
             server.set_mode(&id, "off");
             server.wait_for_state(&id, &["off"], START);
         }
-        tell(&format!("warmed up in {:.1?}", begin.elapsed()));
+        report(&format!("warmed up in {:.1?}", begin.elapsed()));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use testkit::events::Events;
 use testkit::models::add_count;
-use testkit::{Folder, tell};
+use testkit::{Folder, report};
 
 const CLIENTS: i64 = 4;
 const STREAMS: i64 = 20;
@@ -48,7 +48,7 @@ fn streams_are_complete_while_adapters_are_turned_off_and_on() {
         over.store(true, Ordering::Relaxed);
         operator.join().unwrap()
     });
-    tell(&format!("{} streams, adapters turned off {turns} times", CLIENTS * STREAMS));
+    report(&format!("{} streams, adapters turned off {turns} times", CLIENTS * STREAMS));
     assert!(turns >= 2, "{turns}");
 }
 

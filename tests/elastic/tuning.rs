@@ -2,7 +2,7 @@ use crate::machine::{Machine, START, TUNING, adapters};
 use crate::numbers::INFER;
 use std::time::{Duration, Instant};
 use testkit::images::{SEVEN, digits};
-use testkit::{Folder, Server, tell};
+use testkit::{Folder, Server, report};
 
 /// The predicted time until an adapter is ready, in the reason of the last start.
 fn predicted(server: &Server) -> Duration {
@@ -38,7 +38,7 @@ fn start_after_one_that_tuned_kernels_is_predicted_without_the_tuning() {
     let begin = Instant::now();
     assert_eq!(digits(&server.post(INFER, SEVEN)), [7]);
     let (second, predicted) = (begin.elapsed(), predicted(&server));
-    tell(&format!("first start {first:.1?}, second {second:.1?}, predicted {predicted:.1?}"));
+    report(&format!("first start {first:.1?}, second {second:.1?}, predicted {predicted:.1?}"));
     // Until a load without tuning is measured, its time is estimated as at least 1/40 of the first
     // one, and a machine that is busy with other tests makes each time longer.
     assert!(predicted <= 2 * second + Duration::from_secs(2), "{predicted:?} for {second:?}");

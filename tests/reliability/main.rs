@@ -22,7 +22,7 @@ use overload::{Crowd, DEADLINE, Offered};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use steps::{Holds, QUICK, Questions, Step, starts, wait_for_nothing};
-use testkit::{Setup, tell};
+use testkit::{Setup, report};
 use wire::Injected;
 
 /// The faults of workers with which streams are tested.
@@ -34,7 +34,7 @@ const STREAM_FAULTS: [Injected; 4] =
 fn every_fault_at_every_step_of_one_worker_loses_no_request() {
     for fault in Injected::ALL {
         let outcomes = every_step(&Faulty::default(), fault, Some(1));
-        tell(&format!("{} {outcomes}", fault.as_str()));
+        report(&format!("{} {outcomes}", fault.as_str()));
         assert_eq!(outcomes.lost, 0, "{}: {outcomes:#?}", fault.as_str());
         assert_eq!(outcomes.miscounted, 0, "{}: {outcomes:#?}", fault.as_str());
         assert_eq!(outcomes.not_recovered, 0, "{}: {outcomes:#?}", fault.as_str());
@@ -51,7 +51,7 @@ fn every_fault_at_every_step_of_one_worker_loses_no_request() {
 fn every_fault_at_every_step_of_all_workers_is_answered_or_reported() {
     for fault in Injected::ALL {
         let outcomes = every_step(&Faulty::default(), fault, None);
-        tell(&format!("{} {outcomes}", fault.as_str()));
+        report(&format!("{} {outcomes}", fault.as_str()));
         assert_eq!(outcomes.lost, 0, "{}: {outcomes:#?}", fault.as_str());
         assert_eq!(outcomes.miscounted, 0, "{}: {outcomes:#?}", fault.as_str());
         assert!(outcomes.wrong == 0 || fault == Injected::WrongAnswer, "{outcomes:#?}");
@@ -78,19 +78,19 @@ fn streams_end_with_one_error_where_all_workers_fail_at_some_step() {
 #[test]
 fn streams_end_correctly_while_workers_are_killed_and_turned_off() {
     let killed = streams::under(streams::kill);
-    tell(&format!("killed: {killed:?}"));
+    report(&format!("killed: {killed:?}"));
     assert!(killed.wrong.lock().unwrap().is_empty(), "{killed:?}");
     assert!(killed.complete.load(Ordering::Relaxed) * 10 > killed.all() * 9, "{killed:?}");
     // No other adapter exists, so that streams end with an error while this one is off.
     let turned_off = streams::under(streams::turn_off);
-    tell(&format!("turned off: {turned_off:?}"));
+    report(&format!("turned off: {turned_off:?}"));
     assert!(turned_off.wrong.lock().unwrap().is_empty(), "{turned_off:?}");
 }
 
 #[test]
 fn random_faults_lose_no_request() {
     let all = every_seed(&Faulty::default(), 24, 0.005);
-    tell(&format!("by chance {all}"));
+    report(&format!("by chance {all}"));
     assert_eq!((all.lost, all.wrong, all.miscounted), (0, 0, 0), "{all:#?}");
     assert!(all.right > all.failed, "{all:#?}");
 }
@@ -104,7 +104,7 @@ fn fivefold_overload_does_not_reduce_the_answers_in_time() {
     let lasting = Duration::from_secs(4);
     let [once, much] = [1.0, 5.0].map(|times| crowd.offer(capacity * times, lasting));
     for offered in [&once, &much] {
-        tell(&format!("of {capacity:.0}/s: {}: {}", Offered::COLUMNS, offered.columns()));
+        report(&format!("of {capacity:.0}/s: {}: {}", Offered::COLUMNS, offered.columns()));
         assert_eq!(offered.other, [""; 0]);
     }
     assert!(much.goodput() > 0.75 * capacity.min(once.goodput()), "{much:?}");
@@ -137,7 +137,7 @@ fn little_beside_much(crowd: &Crowd, capacity: f64) -> bool {
         (much.join().expect("a client"), little)
     });
     let median = took.get(took.len() / 2).copied().unwrap_or(DEADLINE);
-    tell(&format!(
+    report(&format!(
         "little: {} answers, {refused} refused, median {median:.0?}; much: {} answers, median {:.0?}",
         took.len(),
         much.good,
@@ -159,7 +159,7 @@ fn repeated_steps_from_idle_to_many_clients_lose_and_leak_nothing() {
         wait_for_nothing(&server);
         held.push(Holds::of(&server));
     }
-    tell(&format!(
+    report(&format!(
         "{} answers, first within {:.0?}, slowest {:.0?}; {} starts; {:?}",
         all.answers,
         all.first,

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use testkit::http::{Connection, request};
 use testkit::models::add_echo;
-use testkit::{Folder, Server, Setup, tell, wait_for};
+use testkit::{Folder, Server, Setup, report, wait_for};
 
 /// Clients that send at once.
 const CLIENTS: usize = 64;
@@ -198,7 +198,7 @@ pub fn memory_is_bounded(lasting: Duration) {
     add_echo(&models, "echo", 8, "0s");
     let cgroup = Cgroup::new(CGROUP_BYTES);
     if let Err(reason) = &cgroup {
-        tell(&format!("SKIPPED the memory cgroup: {reason}"));
+        report(&format!("SKIPPED the memory cgroup: {reason}"));
     }
     let server = Setup::cpu().models(models.path()).start();
     if let Ok(cgroup) = &cgroup {
@@ -221,12 +221,12 @@ pub fn memory_is_bounded(lasting: Duration) {
         most
     });
     let returned = wait_for_little(&server);
-    tell(&format!(
+    report(&format!(
         "{CLIENTS} clients for {lasting:?}: {idle} bytes before, at most {most}, below \
          {IDLE_BYTES} after {returned:.1?}"
     ));
     for ((name, status), count) in counts.into_inner().unwrap() {
-        tell(&format!("{name}: {count} x {status}"));
+        report(&format!("{name}: {count} x {status}"));
         assert!(status < 500 || status == 503, "{name}: {status}");
     }
     if let Ok(cgroup) = &cgroup {

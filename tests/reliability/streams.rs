@@ -8,7 +8,7 @@ use std::time::Duration;
 use testkit::events::Events;
 use testkit::models::add_count;
 use testkit::process::{signal, workers_of};
-use testkit::{Folder, Server, Setup, tell};
+use testkit::{Folder, Server, Setup, report};
 use wire::Injected;
 
 const STREAM: &str = "/v2/models/count/generate_stream";
@@ -97,7 +97,7 @@ pub fn at_every_step(fault: Injected, workers: Option<u64>) -> Ends {
         }
     };
     std::thread::scope(|scope| (0..AT_ONCE).for_each(|_| _ = scope.spawn(lane)));
-    tell(&format!("{}, {workers:?}: {ends:?}", fault.as_str()));
+    report(&format!("{}, {workers:?}: {ends:?}", fault.as_str()));
     ends
 }
 

@@ -39,8 +39,8 @@ fn wrong_paths_are_not_found() {
         ("/v2/models/digits/versions/x/infer", "has no version 'x'"),
         ("/v2/models/../infer", "model '..' not found"),
         ("/v2/models/%2e%2e%2fsecret/infer", "model '../secret' not found"),
-        ("/v2/models/%ff/infer", "there is nothing at"),
-        ("/nothing", "there is nothing at /nothing"),
+        ("/v2/models/%ff/infer", "no route matches"),
+        ("/nothing", "no route matches /nothing"),
     ];
     for (path, part) in cases {
         check(path, &server.post(path, SEVEN), 404, part);
@@ -85,7 +85,7 @@ fn requests_that_do_not_match_the_signature_are_rejected() {
         (
             "unknown datatype",
             body(image("FLOAT", json!([1, 28, 28]), pixels(784))),
-            "'FLOAT' is none of",
+            "'FLOAT' is not one of",
         ),
         (
             "too few",
@@ -101,7 +101,7 @@ fn requests_that_do_not_match_the_signature_are_rejected() {
         (
             "negative",
             body(image("UINT8", json!([-1, 28, 28]), pixels(784))),
-            "dimension -1 is not possible",
+            "dimension -1 is invalid",
         ),
         ("overflow", body(image("UINT8", json!([1u64 << 62, 28, 28]), pixels(784))), "overflows"),
         ("huge", body(image("UINT8", json!([1u64 << 40, 28, 28]), pixels(784))), "'data' hold 784"),
@@ -146,7 +146,7 @@ fn requests_that_do_not_match_the_signature_are_rejected() {
         (
             "output twice",
             with("outputs", json!([{"name": "digit"}, {"name": "digit"}])),
-            "asked for twice",
+            "requested twice",
         ),
     ];
     for (case, body, part) in cases {
@@ -225,13 +225,13 @@ fn binary_requests_with_wrong_lengths_are_rejected() {
     let length = exact.len().to_string();
     assert_eq!(send(&length, &exact, 784).status, 200);
     check("beyond", &send("999999", &exact, 784), 400, "but the body has");
-    check("overflow", &send("99999999999999999999999", &exact, 784), 400, "is no length");
-    check("negative", &send("-1", &exact, 784), 400, "is no length");
-    check("word", &send("many", &exact, 784), 400, "is no length");
+    check("overflow", &send("99999999999999999999999", &exact, 784), 400, "is not a length");
+    check("negative", &send("-1", &exact, 784), 400, "is not a length");
+    check("word", &send("many", &exact, 784), 400, "is not a length");
     check("zero", &send("0", &exact, 784), 400, "no JSON body");
     check("cut", &send("10", &exact, 784), 400, "not a V2 inference request");
     check("too little", &send(&length, &exact, 783), 400, "only 783 bytes are left");
-    check("left over", &send(&length, &exact, 785), 400, "1 bytes are left over");
+    check("left over", &send(&length, &exact, 785), 400, "1 bytes are left after");
     let short = json(783);
     let response = send(&short.len().to_string(), &short, 783);
     check("wrong size", &response, 422, "783 bytes, but UINT8 of shape [1, 28, 28] needs 784");
@@ -239,7 +239,7 @@ fn binary_requests_with_wrong_lengths_are_rejected() {
     check("huge size", &send(&huge.len().to_string(), &huge, 784), 400, "only 784 bytes are left");
     let twice =
         [("Inference-Header-Content-Length", "5"), ("Inference-Header-Content-Length", "5")];
-    check("twice", &server.send("POST", INFER, &twice, exact.as_bytes()), 400, "given twice");
+    check("twice", &server.send("POST", INFER, &twice, exact.as_bytes()), 400, "is repeated");
     check_still_serves(&server);
 }
 

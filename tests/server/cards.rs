@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::process::Command;
-use testkit::{Folder, Setup, tell};
+use testkit::{Folder, Setup, report};
 
 /// A `/dev` with a render node that only root and group 107 may open.
 const DEVICES: &str = "
@@ -29,7 +29,9 @@ fn in_namespace(script: &str, arguments: &[&str]) -> Option<String> {
             Some(String::from_utf8_lossy(&output.stdout).into_owned())
         }
         failed => {
-            tell(&format!("SKIPPED: no mount namespace with device files can be made: {failed:?}"));
+            report(&format!(
+                "SKIPPED: no mount namespace with device files can be made: {failed:?}"
+            ));
             None
         }
     }

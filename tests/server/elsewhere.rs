@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use testkit::http::request;
-use testkit::{Folder, Server, Setup, models, tell};
+use testkit::{Folder, Server, Setup, models, report};
 
 /// Half of the round trip.
 const ONE_WAY: Duration = Duration::from_micros(2500);
@@ -146,7 +146,7 @@ fn model_files_are_sent_once_to_a_remote_worker() {
     ask(8);
     assert_eq!(server.adapter("cpu")["starts"], 3);
     let again = forwarder.traffic.take();
-    tell(&format!("{first} bytes for {WEIGHTS}, then {again}"));
+    report(&format!("{first} bytes for {WEIGHTS}, then {again}"));
     // Pieces that were in transit when the connection was cut, and the hashes.
     let rest = 6 << 20;
     assert!((WEIGHTS..WEIGHTS + rest).contains(&(first as usize)), "{first}");
@@ -223,7 +223,7 @@ fn several_slots_hide_the_round_trip_to_a_remote_worker() {
         let (server, _repository) = server(slots, Some(&forwarder));
         rate(&server) / here
     });
-    tell(&format!("{here:.0} rows/s here; with 1, 2, 3 slots 5 ms away {rates:.2?} of that"));
+    report(&format!("{here:.0} rows/s here; with 1, 2, 3 slots 5 ms away {rates:.2?} of that"));
     let [one, two, three] = rates;
     // On a busy machine the forwarder itself takes time.
     assert!(one < 0.5 && two > 1.4 * one && three > 1.2 * two, "{rates:?}");

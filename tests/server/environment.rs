@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use testkit::images::{SEVEN, digits};
 use testkit::process::{Signal, children_of, is_running, is_worker, signal, workers_of};
-use testkit::{Folder, HANG, Server, Setup, tell, wait_for};
+use testkit::{Folder, HANG, Server, Setup, report, wait_for};
 
 /// `digits` answers, and no adapter has failed.
 #[track_caller]
@@ -97,7 +97,7 @@ fn unshared(options: &str, lines: &str) -> Option<String> {
             return Some(format!("exec {unshare} sh -c '{lines}\nexec \"$@\"' sh \"$@\""));
         }
     }
-    tell("SKIPPED: this user may not make namespaces (unshare of util-linux)");
+    report("SKIPPED: this user may not make namespaces (unshare of util-linux)");
     None
 }
 
@@ -157,7 +157,7 @@ fn memory_group(name: &str, bytes: u64) -> Option<Group> {
     match made {
         Ok(()) => Some(Group(path)),
         Err(error) => {
-            tell(&format!("SKIPPED: no memory control group of version 1 can be made: {error}"));
+            report(&format!("SKIPPED: no memory control group of version 1 can be made: {error}"));
             None
         }
     }

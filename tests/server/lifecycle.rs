@@ -97,7 +97,7 @@ fn requests_are_answered_although_their_worker_dies_and_is_replaced() {
     signal(worker(&server), Signal::STOP);
     check_still_serves(&server);
     let decisions = server.get("/api/decisions").text();
-    assert!(decisions.contains("no sign of life"), "{decisions}");
+    assert!(decisions.contains("heartbeat timed out"), "{decisions}");
 }
 
 /// A server with `count` requests to `echo` in its queue, where they wait for the batching delay.

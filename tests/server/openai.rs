@@ -185,5 +185,5 @@ fn other_methods_and_other_paths_of_the_openai_api_are_refused() {
             assert!(text.contains("GET /v1/models and") && text.contains("/infer"), "{text}");
         }
     }
-    assert_eq!(server.get("/v1x").error(), "there is nothing at /v1x");
+    assert_eq!(server.get("/v1x").error(), "no route matches /v1x");
 }

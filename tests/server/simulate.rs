@@ -156,7 +156,11 @@ fn the_last_requests_of_a_server_can_be_simulated() {
     );
     let unreachable = run(&["simulate", "--recorded", "http://127.0.0.1:9"], &[]);
     let error = String::from_utf8_lossy(&unreachable.stderr).into_owned();
-    assert!(!unreachable.status.success() && error.contains("cannot ask 127.0.0.1:9"), "{error}");
+    assert!(
+        !unreachable.status.success()
+            && error.contains("failed to request the recording from 127.0.0.1:9"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -165,5 +169,5 @@ fn comparison_of_settings_is_empty_before_the_first_request() {
     server.wait_until_ready();
     let answer = whatif(&server);
     assert_eq!((&answer["cases"], &answer["requests"]), (&Value::Array(Vec::new()), &0.into()));
-    assert_eq!(answer["reason"], "nothing was asked for yet");
+    assert_eq!(answer["reason"], "no request was received yet");
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 use testkit::images::SEVEN;
-use testkit::{Folder, Server, Setup, tell, wait_for, wait_until};
+use testkit::{Folder, Server, Setup, report, wait_for, wait_until};
 
 const INFER: &str = "/v2/models/digits/infer";
 const SOON: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ fn ask(server: &Server, headers: &[(&str, &str)]) -> testkit::Response {
 fn has(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {
-        tell(&format!("SKIPPED: {program} is missing; `apt-get install prometheus` brings it"));
+        report(&format!("SKIPPED: {program} is missing; `apt-get install prometheus` brings it"));
     }
     found
 }

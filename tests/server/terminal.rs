@@ -4,7 +4,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 use testkit::http::request;
 use testkit::process::{Signal, children_of, is_running, signal, workers_of};
-use testkit::{Connection, Folder, HANG, Setup, command, models, run, tell, wait_for, wait_until};
+use testkit::{
+    Connection, Folder, HANG, Setup, command, models, report, run, wait_for, wait_until,
+};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -39,7 +41,7 @@ impl InTerminal {
         script.env("VK_ICD_FILENAMES", "/nonexistent").env("VK_DRIVER_FILES", "/nonexistent");
         script.env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::null());
         let Ok(script) = script.spawn() else {
-            tell("SKIPPED: script (util-linux) is not installed; it provides the terminal");
+            report("SKIPPED: script (util-linux) is not installed; it provides the terminal");
             return None;
         };
         let written = || [&typed, &log].map(|file| text(&std::fs::read(file).unwrap_or_default()));
@@ -288,7 +290,7 @@ fn stderr_of_drivers_is_shown_only_with_verbose() {
     let verbose = run(&["adapters", "--verbose"], &env);
     assert_eq!(verbose.stdout, plain.stdout);
     if verbose.stderr.is_empty() {
-        return tell("SKIPPED: the Vulkan loader, which writes to stderr, is not installed");
+        return report("SKIPPED: the Vulkan loader, which writes to stderr, is not installed");
     }
     let stderr = text(&verbose.stderr).to_lowercase();
     assert!(stderr.contains("/nonexistent/driver.json"), "{stderr}");

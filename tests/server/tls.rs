@@ -122,7 +122,8 @@ fn new_certificate_is_used_and_a_broken_one_is_ignored() {
     // A key of another certificate.
     folder.write("k.pem", &old.key);
     signal(server.pid(), Signal::HUP);
-    let kept = "the certificate and its key stay as they were: the private key";
+    let kept =
+        "failed to reload the certificate and its key; keeping the current ones: the private key";
     wait_for("the log reports it", HANG, || server.log().contains(kept));
     check_still_serves(&server, &new);
     old.write(&folder);
@@ -182,7 +183,7 @@ fn invalid_tls_files_prevent_the_start() {
     let cases: [(&[&str], &str); 4] = [
         (&["--tls-key", key], "tls.key is set, but tls.certificate is not"),
         (&["--tls-certificate", certificate], "tls.certificate is set, but tls.key is not"),
-        (&["--tls-certificate", "/none", "--tls-key", key], "cannot read the certificate /none"),
+        (&["--tls-certificate", "/none", "--tls-key", key], "failed to read the certificate /none"),
         (
             &["--tls-certificate", certificate, "--tls-key", other.to_str().unwrap()],
             "other.pem does not belong to the first certificate of",
@@ -238,7 +239,7 @@ fn top_connects_to_a_server_over_tls() {
     for (url, ca, words) in [
         (url("https", "localhost"), None, "--ca FILE"),
         (url("https", "localhost"), Some(folder.join("none.pem")), "none.pem"),
-        (url("https", "localhost"), Some(folder.join("k.pem")), "holds no certificate"),
+        (url("https", "localhost"), Some(folder.join("k.pem")), "contains no certificate"),
         (url("http", "localhost"), Some(ca), "ask it by https://"),
     ] {
         let (good, output) = top(&url, ca.as_deref());

@@ -1,4 +1,4 @@
-//! SIGHUP, which has two meanings: the terminal of the process is gone, or files are to be read
+//! SIGHUP and its two meanings: the terminal of the process was closed, or files are to be read
 //! again.
 
 use super::{Hangup, POLL};
@@ -6,11 +6,11 @@ use anyhow::Context;
 use std::io::{IsTerminal, stderr, stdin};
 use std::time::Duration;
 
-/// How long after SIGHUP a terminal may still look as if it were there, and the reverse.
+/// Time after SIGHUP for which a closed terminal may still appear open, and the reverse.
 const SETTLES: Duration = Duration::from_millis(200);
 
-/// The terminals of a process at one time: the controlling one, and what stdin and stderr are
-/// connected to. `None` where it is unknown, as without a descriptor to look with.
+/// The terminals of a process at one time: the controlling one, and those of stdin and stderr.
+/// `None` if it is unknown, as without a free descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Terminals {
     controlling: Option<bool>,
@@ -24,7 +24,7 @@ impl Terminals {
         Terminals { controlling: has_controlling_terminal(), stdin, stderr }
     }
 
-    /// True if there is any that can go.
+    /// Returns true if there is any terminal.
     fn are_there(self) -> bool {
         self.controlling == Some(true) || self.has_stream()
     }
@@ -33,7 +33,7 @@ impl Terminals {
         self.stdin || self.stderr
     }
 
-    /// True if one of them is not there any more `now`.
+    /// Returns true if one of the terminals is closed in `now`.
     fn have_gone(self, now: Terminals) -> bool {
         let controlling = self.controlling == Some(true) && now.controlling == Some(false);
         controlling || self.streams_have_gone(now)
@@ -43,14 +43,14 @@ impl Terminals {
         (self.stdin && !now.stdin) || (self.stderr && !now.stderr)
     }
 
-    /// The meaning of a signal that has just come to a process that began with these terminals.
+    /// Returns the meaning of a signal just received by a process that began with these terminals.
     async fn meaning(self) -> Hangup {
         if self.are_there() && !self.have_gone(Terminals::now()) {
             tokio::time::sleep(SETTLES).await;
         }
         match self.have_gone(Terminals::now()) {
             true => Hangup::Terminal,
-            false => Hangup::Order,
+            false => Hangup::Reload,
         }
     }
 }
@@ -68,12 +68,12 @@ fn has_controlling_terminal() -> Option<bool> {
     }
 }
 
-/// The signal of a terminal that is gone, and of operators who want files to be read again.
+/// The signal of closed terminals, and of operators who request that files are read again.
 pub(super) struct Hangups {
     /// `None` if the signal is ignored, as under `nohup`.
     signal: Option<tokio::signal::unix::Signal>,
     begin: Terminals,
-    /// True if a signal has come whose meaning is not known yet.
+    /// True if a signal was received whose meaning is not determined yet.
     has_come: bool,
 }
 
@@ -82,11 +82,11 @@ impl Hangups {
         use tokio::signal::unix::{SignalKind, signal};
         let is_caught = !is_hangup_ignored();
         let signal = is_caught.then(|| signal(SignalKind::hangup())).transpose();
-        let signal = signal.context("cannot listen for SIGHUP")?;
+        let signal = signal.context("failed to listen for SIGHUP")?;
         Ok(Hangups { signal, begin: Terminals::now(), has_come: false })
     }
 
-    /// Waits for the next one. No signal is lost if this is dropped.
+    /// Waits for the next signal. No signal is lost if the future is dropped.
     pub(super) async fn next(&mut self) -> Hangup {
         let Some(signal) = &mut self.signal else { return std::future::pending().await };
         loop {
@@ -96,8 +96,8 @@ impl Hangups {
                 return meaning;
             }
             tokio::select! {
-                told = signal.recv() => {
-                    self.has_come = told.is_some();
+                received = signal.recv() => {
+                    self.has_come = received.is_some();
                     continue;
                 }
                 () = tokio::time::sleep(POLL), if self.begin.are_there() => {}
@@ -108,8 +108,8 @@ impl Hangups {
             }
             // A process that outlives its session with stdin and stderr elsewhere is a daemon.
             if self.begin.have_gone(now) && !self.begin.has_stream() {
-                let told = tokio::time::timeout(SETTLES, signal.recv()).await;
-                if told.is_ok() {
+                let received = tokio::time::timeout(SETTLES, signal.recv()).await;
+                if received.is_ok() {
                     return Hangup::Terminal;
                 }
                 self.begin = now;
@@ -118,14 +118,15 @@ impl Hangups {
     }
 }
 
-/// True if this process was started with SIGHUP ignored. To be called before it is caught.
+/// Returns true if this process was started with SIGHUP ignored. Must be called before it is
+/// caught.
 #[cfg(target_os = "linux")]
 fn is_hangup_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     ignores_hangup(&status)
 }
 
-/// Only unsafe code could ask elsewhere.
+/// Returns false: a query on other platforms needs unsafe code.
 #[cfg(not(target_os = "linux"))]
 fn is_hangup_ignored() -> bool {
     false
@@ -158,7 +159,7 @@ mod tests {
         assert!(all.are_there() && !all.have_gone(all) && all.have_gone(none));
         assert!(all.have_gone(Terminals { controlling: Some(false), ..all }));
         assert!(all.streams_have_gone(Terminals { stderr: false, ..all }));
-        // Without a descriptor left nothing can be opened.
+        // Without a free descriptor, nothing can be opened.
         assert!(!all.have_gone(Terminals { controlling: None, ..all }));
     }
 }

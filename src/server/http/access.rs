@@ -22,9 +22,9 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// The id of a request, chosen by the client or else by the server, and returned in the answer.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Most characters of a client's id; a longer one is replaced.
+/// Maximum number of characters of a client's id; a longer one is replaced.
 const ID_CHARS_MAX: usize = 128;
-/// Most characters of a path in the log.
+/// Maximum number of characters of a path in the log.
 const PATH_CHARS_MAX: usize = 200;
 
 /// The client of a connection, and the treatment of its requests.
@@ -36,8 +36,8 @@ pub(crate) struct Caller {
     pub(crate) is_last: bool,
 }
 
-/// The network of an address, as a number that stands for one client: an owner of IPv6 addresses
-/// has a whole network of them.
+/// Returns the network of an address, as a number that identifies one client: an owner of IPv6
+/// addresses has a whole network of them.
 pub(crate) fn network(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => u64::from(address.to_bits()),
@@ -45,7 +45,7 @@ pub(crate) fn network(address: IpAddr) -> u64 {
     }
 }
 
-/// A service whose answers carry the id of their request.
+/// A service whose answers contain the id of their request.
 #[derive(Clone, Debug)]
 pub(crate) struct Access<S> {
     inner: S,
@@ -72,7 +72,7 @@ where
         request.extensions_mut().insert(self.caller);
         let id = request_id(request.headers());
         let entry = self.caller.is_logged.then(|| AccessEntry::new(&request, self.caller.address));
-        // Log lines of this request carry its id.
+        // Log lines of this request contain its id.
         let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
         let checked = check_target(&request);
         let waits = request.headers().contains_key(EXPECT);
@@ -100,16 +100,16 @@ where
     }
 }
 
-/// Checks what a request is for, before it reaches a route.
+/// Checks the target of a request, before it reaches a route.
 fn check_target<B>(request: &Request<B>) -> Result<(), Error> {
-    // `CONNECT host:port` names no path, and warp panics without one.
+    // `CONNECT host:port` has no path, and warp panics without one.
     if request.uri().path_and_query().is_none() {
-        return Err(Error::malformed("the request names no path"));
+        return Err(Error::malformed("the request has no path"));
     }
     host::check(request)
 }
 
-/// Reads what the handler left of the body. Returns true if the whole body has been read.
+/// Reads the rest of the body after the handler. Returns true if the whole body has been read.
 async fn is_read(
     response: &Response,
     rest: BodyRest<Incoming>,
@@ -131,12 +131,12 @@ struct AccessEntry {
 
 impl AccessEntry {
     fn new(request: &Request<Incoming>, client: SocketAddr) -> AccessEntry {
-        // The query is left out, since it may hold secrets.
+        // The query is omitted, since it may contain secrets.
         let path = request.uri().path().chars().take(PATH_CHARS_MAX).collect();
         AccessEntry { begin: clock::now(), client, method: request.method().to_string(), path }
     }
 
-    /// An event stream is logged when it begins.
+    /// Logs the answer; an event stream is logged when it begins.
     fn log(self, response: &Response) {
         let AccessEntry { begin, client, method, path } = self;
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
@@ -154,7 +154,7 @@ impl AccessEntry {
     }
 }
 
-/// The client's own id if it is harmless, or else a new one.
+/// Returns the client's own id if it is harmless, otherwise a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let own = headers.get(REQUEST_ID).filter(|id| is_harmless(id.as_bytes()));
     own.cloned().unwrap_or_else(new_id)
@@ -165,7 +165,7 @@ fn is_harmless(id: &[u8]) -> bool {
     (1..=ID_CHARS_MAX).contains(&id.len()) && id.iter().all(plain)
 }
 
-/// An id that is unique in this server, and almost certainly among several.
+/// Returns an id that is unique in this server, and almost certainly among several.
 pub(crate) fn new_id() -> HeaderValue {
     static SERVER: LazyLock<u32> = LazyLock::new(|| getrandom::u32().unwrap_or_default());
     static COUNT: AtomicU64 = AtomicU64::new(1);

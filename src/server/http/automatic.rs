@@ -8,19 +8,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The errors of hyper by their status, in words.
-const WORDS: [(&str, &str); 3] = [
+/// The errors of hyper as text, by their status.
+const TEXTS: [(&str, &str); 3] = [
     ("400", "the request is not HTTP/1.1: its first line or one of its headers is malformed"),
     ("414", "the target of the request is too long"),
     ("431", "the headers of the request are too large (limits.header_bytes) or more than 100"),
 ];
 
-/// A connection whose automatic answers have bodies.
+/// A connection whose automatic answers have a body.
 pub(crate) struct Automatic<I> {
     inner: I,
-    /// Set with such an answer, since the rest of what the client sends is not read.
+    /// Set with such an answer, since the rest of the client's data is not read.
     unread: UnreadFlag,
-    /// The answer in place of hyper's, and how many of its bytes have been written.
+    /// The answer in place of hyper's, and the number of its bytes that have been written.
     answer: Option<(Vec<u8>, usize)>,
 }
 
@@ -31,7 +31,7 @@ impl<I> Automatic<I> {
 }
 
 impl<I: AsyncWrite + Unpin> Automatic<I> {
-    /// Writes the answer in place of `data`, if that is an automatic one; `None` if it is not.
+    /// Writes the answer in place of `data` if that is an automatic one; `None` if it is not.
     fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
@@ -60,14 +60,14 @@ impl<I: AsyncWrite + Unpin> Automatic<I> {
     }
 }
 
-/// The answer with a body, if `data` is exactly an automatic one. Every other answer of the server
-/// has a request id.
+/// Returns the answer with a body if `data` is exactly an automatic one. Every other answer of the
+/// server has a request id.
 fn with_body(data: &[u8]) -> Option<Vec<u8>> {
     let head = str::from_utf8(data.strip_suffix(b"\r\n\r\n")?).ok()?;
     let mut lines = head.split("\r\n");
     let first = lines.next().filter(|line| line.starts_with("HTTP/1."))?;
     let status = first.split(' ').nth(1)?;
-    let (_, words) = WORDS.iter().find(|(known, _)| *known == status)?;
+    let (_, text) = TEXTS.iter().find(|(known, _)| *known == status)?;
     let (mut date, mut is_empty) = ("", false);
     for line in lines {
         match line.split_once(':')?.0 {
@@ -77,7 +77,7 @@ fn with_body(data: &[u8]) -> Option<Vec<u8>> {
             _ => return None,
         }
     }
-    let body = serde_json::json!({ "error": words }).to_string();
+    let body = serde_json::json!({ "error": text }).to_string();
     let length = body.len();
     let id = new_id();
     let id = id.to_str().unwrap_or_default();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_goes_through_a_narrow_connection() {
+    async fn answer_is_written_through_a_narrow_connection() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let (mut client, server) = tokio::io::duplex(7);
         let mut server = Automatic::new(server, UnreadFlag::default());

@@ -1,4 +1,4 @@
-//! Reads a request body within its bounds: size, time, and the memory of all bodies together.
+//! Reads a request body within its limits: size, time, and the memory of all bodies together.
 
 use crate::http::encoding::Coding;
 use crate::http::growing::Growing;
@@ -16,60 +16,60 @@ use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 /// Length of the number that precedes the bytes of a BYTES element.
 const LENGTH_BYTES: usize = 4;
 
-/// The bounds on request bodies, shared by all connections.
+/// The limits of request bodies, shared by all connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Bodies {
-    /// The memory of one request.
+    /// The account to which the memory of one request is charged.
     account: Account,
     memory: Memory,
     bytes_max: usize,
     timeout: Duration,
-    /// Bytes that precede the body in memory.
+    /// Bytes to reserve in memory before the body.
     room: usize,
 }
 
-/// A whole body, which carries the charge of its memory.
+/// A whole body, and the charge of its memory.
 #[derive(Debug)]
 pub(crate) struct Body {
     pub(crate) bytes: Bytes,
-    /// The body as a BYTES element, if that was wished and is possible.
+    /// The body as a BYTES element, if that was requested and is possible.
     pub(crate) element: Option<Bytes>,
 }
 
 impl Bodies {
-    /// The bounds for requests of operators, which count as one client.
+    /// Creates the limits for requests of operators, which count as one client.
     pub(crate) fn new(limits: &ApiLimits, memory: Memory) -> Bodies {
         let (bytes_max, timeout) = (limits.body_bytes_max, limits.body_timeout);
         Bodies { account: memory.of(0), memory, bytes_max, timeout, room: 0 }
     }
 
-    /// The same bounds with a smaller limit of one body.
+    /// Returns the same limits with a smaller maximum size of a body.
     pub(crate) fn at_most(&self, bytes_max: usize) -> Bodies {
         let account = self.memory.of(0);
         Bodies { bytes_max: bytes_max.min(self.bytes_max), account, ..self.clone() }
     }
 
-    /// The same bounds for one request of a client.
+    /// Returns the same limits for one request of a client.
     pub(crate) fn of(&self, client: u64) -> Bodies {
         Bodies { account: self.memory.of(client), ..self.clone() }
     }
 
-    /// The same bounds for bodies that may become BYTES elements without a copy.
+    /// Returns the same limits for bodies that may become BYTES elements without a copy.
     pub(crate) fn as_elements(&self) -> Bodies {
         Bodies { room: LENGTH_BYTES, ..self.clone() }
     }
 
-    /// The memory that bodies are charged to.
+    /// Returns the account to which the memory of bodies is charged.
     pub(crate) fn account(&self) -> Account {
         self.account.clone()
     }
 
-    /// Reads the whole body, chunked or with a length, compressed or not.
+    /// Reads the whole body, chunked or with a declared length, compressed or not.
     ///
     /// # Errors
-    /// 413 if the body is too large, compressed or decompressed (before it is read where its length
-    /// is declared); 408 if it is too slow; 415 if its coding is not supported; 429 if the memory
-    /// for bodies is taken; 400 if it breaks off.
+    /// 413 if the body is too large, compressed or decompressed (before it is read if its length is
+    /// declared); 408 if it is too slow; 415 if its coding is not supported; 429 if the memory for
+    /// bodies is in use; 400 if it is incomplete.
     pub(crate) async fn collect<S, B, E>(
         &self,
         headers: &HeaderMap,
@@ -122,7 +122,8 @@ impl Bodies {
     {
         let mut stream = std::pin::pin!(stream);
         while let Some(part) = stream.next().await {
-            let broken = |error| Error::malformed(format!("the request body broke off: {error}"));
+            let broken =
+                |error| Error::malformed(format!("the request body is incomplete: {error}"));
             let mut part = part.map_err(broken)?;
             if part.remaining() > self.bytes_max.saturating_sub(parts.length) {
                 return Err(self.too_large());
@@ -144,13 +145,13 @@ impl Bodies {
     }
 }
 
-/// The received part of a body, with room in front of it.
+/// The received part of a body, after reserved space.
 struct PartialBody {
     room: usize,
     declared: usize,
-    /// Without the room.
+    /// Length without the reserved space.
     length: usize,
-    /// The only part up to now, if it needs no room: a body that arrives in one piece is not
+    /// The only part so far, if no space is reserved: a body that arrives in one piece is not
     /// copied.
     first: Option<(Bytes, HeldMemory)>,
     rest: Growing,
@@ -214,7 +215,7 @@ fn unsupported(message: String) -> Error {
     Error::new(ErrorKind::UnsupportedMediaType, message)
 }
 
-/// The media type without its parameters, in lower case; empty if none was sent.
+/// Returns the media type without its parameters, in lower case; empty if none was sent.
 fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
     let essence = value.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -234,8 +235,8 @@ pub(crate) fn check_inference_type(headers: &HeaderMap) -> Result<(), Error> {
     )))
 }
 
-/// True for content types under which clients send JSON: those of JSON, none at all (tritonclient),
-/// and the defaults of `curl -d` and of `fetch` with a string.
+/// Returns true for content types under which clients send JSON: those of JSON, none at all
+/// (tritonclient), and the defaults of `curl -d` and of `fetch` with a string.
 fn is_taken_for_json(media_type: &str) -> bool {
     match media_type {
         "" | "application/json" | "text/json" => true,
@@ -244,9 +245,9 @@ fn is_taken_for_json(media_type: &str) -> bool {
     }
 }
 
-/// True for a body that is a whole file, for a model that takes one: its content type is not that
-/// of JSON, its JSON part has no bytes (Triton's raw binary request), or its first byte cannot
-/// begin a JSON object.
+/// Returns true for a body that is a whole file, for a model that takes one: its content type is
+/// not that of JSON, its JSON part has no bytes (Triton's raw binary request), or its first byte
+/// cannot begin a JSON object.
 pub(crate) fn is_file(headers: &HeaderMap, header_length: Option<usize>, body: &[u8]) -> bool {
     match (header_length, media_type(headers).as_str()) {
         (Some(length), _) => length == 0,
@@ -258,8 +259,8 @@ pub(crate) fn is_file(headers: &HeaderMap, header_length: Option<usize>, body: &
     }
 }
 
-/// Checks the content type on routes that change state: only `application/json`, which no HTML
-/// form can send.
+/// Checks the content type on routes that change state: only `application/json`, which HTML forms
+/// cannot send.
 pub(crate) fn check_json_type(headers: &HeaderMap) -> Result<(), Error> {
     match media_type(headers).as_str() {
         "application/json" => Ok(()),
@@ -270,12 +271,12 @@ pub(crate) fn check_json_type(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// Checks the content type like [`check_json_type`], on routes whose clients may omit it.
+/// Like [`check_json_type`], for routes whose clients may omit the content type.
 pub(crate) fn check_optional_json_type(headers: &HeaderMap) -> Result<(), Error> {
     if headers.contains_key(CONTENT_TYPE) { check_json_type(headers) } else { Ok(()) }
 }
 
-/// Checks the content type on routes that change nothing: any under which clients send JSON.
+/// Checks the content type on routes that change nothing: any type under which clients send JSON.
 pub(crate) fn check_lenient_json_type(headers: &HeaderMap) -> Result<(), Error> {
     let given = media_type(headers);
     if is_taken_for_json(&given) {

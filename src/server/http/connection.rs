@@ -1,6 +1,6 @@
-//! A client's socket with two features that hyper lacks: a least rate of reading, below which a
-//! client is dropped since its answer occupies memory, and a lingering close, in which a client that
-//! is still sending can read the answer.
+//! A client's socket with two features that hyper lacks: a minimum rate of reading, below which a
+//! client is disconnected since its answer occupies memory, and a lingering close, in which a
+//! client that is still sending can read the answer.
 
 use std::io;
 use std::pin::Pin;
@@ -12,12 +12,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// Time of a lingering close: further data are read and dropped for this long after the last byte
-/// of the answer. Closing a socket with unread data resets the connection, so that the client might
-/// not receive its 413.
+/// Duration of a lingering close: further data are read and dropped for this long after the last
+/// byte of the answer. Closing a socket with unread data resets the connection, so that the client
+/// might not receive its 413.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Least rate at which a client must read, in bytes per second, on average over the write timeout.
+/// Minimum rate at which a client must read, in bytes per second, on average over the write
+/// timeout.
 const READ_RATE_MIN: u64 = 16 * 1024;
 
 /// Size of the reads during a lingering close, in bytes.
@@ -39,7 +40,7 @@ pub(crate) struct Connection {
     stream: TcpStream,
     unread: UnreadFlag,
     write_timeout: Duration,
-    /// Begins when a write waits for the client, and ends when all has been written.
+    /// Begins when a write waits for the client, and ends when all data have been written.
     waiting: Option<WriteWait>,
     /// Runs during a lingering close.
     lingering: Option<Pin<Box<Sleep>>>,
@@ -49,7 +50,7 @@ pub(crate) struct Connection {
 /// A period in which writes wait for the client.
 struct WriteWait {
     end: Pin<Box<Sleep>>,
-    /// Bytes that the client has made room for since the period began.
+    /// Bytes that the client has accepted since the period began.
     written: u64,
 }
 
@@ -59,14 +60,14 @@ impl WriteWait {
     }
 }
 
-/// True if so few bytes were written in a period that the client must be dropped.
+/// Returns true if so few bytes were written in a period that the client must be disconnected.
 fn is_too_slow(written: u64, period: Duration) -> bool {
     (written as f64) < READ_RATE_MIN as f64 * period.as_secs_f64()
 }
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream, write_timeout: Duration) -> Connection {
-        // Without it small answers wait for the client's acknowledgement. A failure is harmless.
+        // Without it, small answers wait for the client's acknowledgement. A failure is harmless.
         let _ = stream.set_nodelay(true);
         let unread = UnreadFlag::default();
         Connection {
@@ -137,7 +138,7 @@ impl Connection {
                 Poll::Pending => break,
             }
         }
-        // A client that sends nothing more needs no lingering close.
+        // A client that has finished sending needs no lingering close.
         self.lingering.as_mut().map_or(Poll::Ready(()), |timer| timer.as_mut().poll(cx))
     }
 }
@@ -203,7 +204,7 @@ mod tests {
         (Connection::new(stream, write_timeout), client)
     }
 
-    /// A write of a number of bytes, or of none that must wait.
+    /// Simulates a write of a number of bytes, or of none that must wait.
     fn watch(connection: &mut Connection, bytes: Option<usize>) -> Poll<io::Result<usize>> {
         let written = bytes.map_or(Poll::Pending, |bytes| Poll::Ready(Ok(bytes)));
         connection.watch(&mut Context::from_waker(Waker::noop()), written)

@@ -1,7 +1,7 @@
-//! Connections over the cap: health is answered, all else is rejected with 503.
+//! Connections over the cap: health checks are answered, all other requests are rejected with 503.
 //!
-//! A liveness probe from a host that has used up its connections would otherwise restart a server
-//! that is well.
+//! Otherwise a liveness probe from a host that has used up its connections would restart a healthy
+//! server.
 
 use crate::http::respond::{Response, render};
 use hyper::Request;
@@ -13,17 +13,17 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use types::error::Error;
 
-/// Connections over the cap that are served at the same time; no more than the cap, which leaves
-/// as many descriptors.
+/// Maximum number of connections over the cap that are served at the same time. It is at most the
+/// cap, which reserves as many descriptors.
 const MAX: usize = 64;
 
 /// Delay before a rejected client may try again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The routes that take no part in any limit.
+/// The routes that no limit applies to.
 const HEALTH: [&str; 2] = ["/v2/health/live", "/v2/health/ready"];
 
-/// A service that leaves health to `served` and all else to `refused`.
+/// A service that passes health checks to `served` and all other requests to `refused`.
 #[derive(Clone, Debug)]
 pub(crate) struct HealthOnly<S, R> {
     pub(crate) served: S,
@@ -47,15 +47,15 @@ where
     }
 }
 
-/// The answer of `refused`.
+/// Returns the answer of `refused`.
 pub(crate) async fn refuse<B>(_: Request<B>) -> Result<Response, Infallible> {
     let error =
         Error::unavailable("all connections, or those of your address, are in use; try again");
     Ok(render(Err(error.retry_after(RETRY).into())))
 }
 
-/// The tasks of connections over the cap. The oldest ones make way for new ones: a probe sends its
-/// request at once, while a client that holds connections open does not.
+/// The tasks of connections over the cap. The oldest ones are ended for new ones: a probe sends its
+/// request at once, unlike a client that holds connections open.
 #[derive(Debug)]
 pub(crate) struct RefusedConnections {
     tasks: VecDeque<AbortHandle>,
@@ -63,7 +63,7 @@ pub(crate) struct RefusedConnections {
 }
 
 impl RefusedConnections {
-    /// No tasks yet, beside up to `connections` within the cap.
+    /// Creates the set without tasks, beside up to `connections` within the cap.
     pub(crate) fn within(connections: usize) -> RefusedConnections {
         RefusedConnections { tasks: VecDeque::new(), max: MAX.min(connections).max(1) }
     }

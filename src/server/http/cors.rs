@@ -1,5 +1,5 @@
 //! Cross-origin resource sharing (CORS, in the Fetch standard): answers name the origins whose
-//! pages may read them. Without `allow_origins` no page of another origin may.
+//! pages may read them. Without `allow_origins`, only pages of the server's own origin may.
 
 use crate::http::respond::{Response, done};
 use warp::http::header::{
@@ -12,19 +12,19 @@ use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
 /// The methods of all routes together. A route answers 405 to those that it does not support.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, DELETE");
 
-/// Headers of requests that are allowed where a preflight request names none.
+/// Allowed request headers for a preflight request that names none.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-encoding, content-type, inference-header-content-length, traceparent, \
      tracestate, x-api-key, x-concertina-expect, x-request-id",
 );
 
-/// Headers of answers that a page may read, besides those that are always readable.
+/// Headers of answers that a page may read, in addition to those that are always readable.
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
     "content-encoding, inference-header-content-length, retry-after, server-timing, traceresponse, \
      x-concertina-adapter, x-request-id",
 );
 
-/// Seconds for which the answer to a preflight request is valid; Chromium accepts no longer ones.
+/// Seconds for which the answer to a preflight request is valid; Chromium limits it to this.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 /// A header of preflight requests from a less private network (Private Network Access).
@@ -40,29 +40,29 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
-    /// The origins of the configuration; `*` stands for every origin.
+    /// Creates the origins of the configuration; `*` stands for every origin.
     pub(crate) fn new(allowed: &[String]) -> Origins {
         let named = allowed.iter().filter(|origin| *origin != "*").cloned().collect();
         Origins { named, any: allowed.iter().any(|origin| origin == "*") }
     }
 
-    /// True if this origin itself is configured.
+    /// Returns true if this origin itself is configured.
     pub(crate) fn names(&self, origin: &HeaderValue) -> bool {
         self.named.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
     }
 
-    /// True if pages of this origin may read answers.
+    /// Returns true if pages of this origin may read answers.
     pub(crate) fn allow(&self, origin: &HeaderValue) -> bool {
         self.any || self.names(origin)
     }
 
-    /// The origin of a request with these headers, if it is allowed.
+    /// Returns the origin of a request with these headers, if it is allowed.
     fn allowed<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
         headers.get(ORIGIN).filter(|origin| self.allow(origin))
     }
 
-    /// The answer to a preflight request, which a browser sends before the request of a page; for
-    /// other requests `None`. It needs no key, since browsers send none with it.
+    /// Returns the answer to a preflight request, which a browser sends before the request of a
+    /// page; `None` for other requests. It needs no key, since browsers send none with it.
     pub(crate) fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<Response> {
         let is_preflight =
             *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
@@ -80,7 +80,7 @@ impl Origins {
         Some(response)
     }
 
-    /// The reader of the answer to a request with these headers; `None` if no origin is configured.
+    /// Returns the origin that may read the answer to a request; `None` if no origin is configured.
     pub(crate) fn reader(&self, headers: &HeaderMap) -> Option<ReaderOrigin> {
         if !self.any && self.named.is_empty() {
             return None;
@@ -92,7 +92,7 @@ impl Origins {
 /// The origin of the page that may read an answer.
 #[derive(Debug)]
 pub(crate) struct ReaderOrigin {
-    /// `None` if the request names no origin, or one that is not allowed.
+    /// `None` if the request has no origin, or one that is not allowed.
     origin: Option<HeaderValue>,
     is_anyone: bool,
 }
@@ -155,20 +155,23 @@ mod tests {
     }
 
     #[test]
-    fn browsers_may_ask_first() {
+    fn preflight_requests_are_answered() {
         let some = origins(&[PAGE]);
-        let ask = |method, pairs: &[(&'static str, &str)]| some.preflight(&method, &headers(pairs));
+        let preflight =
+            |method, pairs: &[(&'static str, &str)]| some.preflight(&method, &headers(pairs));
         let question = [("origin", PAGE), ("access-control-request-method", "POST")];
-        let answer = ask(Method::OPTIONS, &question).unwrap();
+        let answer = preflight(Method::OPTIONS, &question).unwrap();
         assert_eq!(answer.status(), 204);
         assert_eq!(answer.headers()[ACCESS_CONTROL_ALLOW_METHODS], METHODS);
         assert_eq!(answer.headers()[ACCESS_CONTROL_ALLOW_HEADERS], REQUEST_HEADERS);
         assert_eq!(answer.headers()[ACCESS_CONTROL_MAX_AGE], MAX_AGE);
         let named = ("access-control-request-headers", "x-mine");
-        let answer = ask(Method::OPTIONS, &[question[0], question[1], named]).unwrap();
+        let answer = preflight(Method::OPTIONS, &[question[0], question[1], named]).unwrap();
         assert_eq!(answer.headers()[ACCESS_CONTROL_ALLOW_HEADERS], "x-mine");
-        assert!(ask(Method::POST, &question).is_none());
-        assert!(ask(Method::OPTIONS, &question[..1]).is_none());
-        assert!(ask(Method::OPTIONS, &[("origin", "https://x.example"), question[1]]).is_none());
+        assert!(preflight(Method::POST, &question).is_none());
+        assert!(preflight(Method::OPTIONS, &question[..1]).is_none());
+        assert!(
+            preflight(Method::OPTIONS, &[("origin", "https://x.example"), question[1]]).is_none()
+        );
     }
 }

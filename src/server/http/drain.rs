@@ -1,4 +1,4 @@
-//! Bodies that a handler did not read to the end, for example those of rejected requests.
+//! Bodies that a handler did not read to the end, such as those of rejected requests.
 //!
 //! The rest of such a body precedes the next request on the connection. It is read and dropped
 //! before the answer is sent: clients that write the whole body before they read then receive the
@@ -12,12 +12,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Bounds on the reading of a body that keeps its connection open.
+/// Limits for reading a body that keeps its connection open.
 #[derive(Clone, Copy, Debug)]
 struct DrainBounds {
     pub bytes: u64,
     time: Duration,
-    /// Longest time without a byte, since some clients stop sending until they are answered.
+    /// Maximum time without a byte, since some clients stop sending until they are answered.
     pause: Duration,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct BodyRest<B>(Arc<Mutex<Option<UnreadBody<B>>>>);
 
 #[derive(Debug)]
 struct UnreadBody<B> {
-    /// `None` after an error, behind which nothing can be read.
+    /// `None` after an error, after which nothing can be read.
     body: Option<B>,
     is_begun: bool,
 }
@@ -54,7 +54,7 @@ impl<B> Clone for BodyRest<B> {
 }
 
 impl<B: Body> Lent<B> {
-    /// The body for a handler, and its rest after the handler.
+    /// Returns the body for a handler, and its rest after the handler.
     pub(crate) fn new(body: B) -> (Lent<B>, BodyRest<B>) {
         let rest = BodyRest(Arc::default());
         let body = Some(body).filter(|body| !body.is_end_stream());
@@ -110,7 +110,7 @@ impl<B> BodyRest<B> {
 }
 
 impl<B: Body + Unpin> BodyRest<B> {
-    /// True if the body was read to its end.
+    /// Returns true if the body was read to its end.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
@@ -133,7 +133,7 @@ impl<B: Body + Unpin> BodyRest<B> {
     }
 }
 
-/// Reads and drops a body within its bounds. Returns true if it has ended.
+/// Reads and drops a body within its limits. Returns true if it has ended.
 async fn read_all<B: Body + Unpin>(mut body: B, bounds: DrainBounds) -> bool {
     let mut left = bounds.bytes;
     loop {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_waits_to_be_asked_for_is_not_read() {
+    async fn body_that_waits_for_continue_is_not_read() {
         let (lent, rest) = Lent::new(StreamBody::new(frames(5, 1000)));
         drop(lent);
         assert!(!rest.drain(true).await);

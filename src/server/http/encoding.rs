@@ -1,9 +1,9 @@
 //! Content codings (RFC 9110, section 8.4): gzip and deflate of request bodies and of answers.
 //!
-//! A request body is decompressed within the bounds of all bodies. An answer is compressed where
-//! the client accepts it and where that makes it smaller.
+//! A request body is decompressed within the limits of all bodies. An answer is compressed if the
+//! client accepts it and if that makes it smaller.
 
-use crate::http::beside::beside;
+use crate::http::blocking::run_blocking_if_large;
 use crate::http::growing::Growing;
 use crate::http::respond::{Response, render};
 use bytes::Bytes;
@@ -18,26 +18,25 @@ use types::error::{Error, ErrorKind};
 use warp::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, VARY};
 use warp::http::{HeaderMap, HeaderValue, StatusCode};
 
-/// The supported codings of request bodies, as errors and `Accept-Encoding` name them.
-const TAKEN: &str = "gzip, deflate";
+/// The supported codings of request bodies, as listed in errors and in `Accept-Encoding`.
+const SUPPORTED: &str = "gzip, deflate";
 
-/// Least length of an answer that is compressed, in bytes: a shorter one fits into one packet.
+/// Minimum length of an answer that is compressed, in bytes: a shorter one fits into one packet.
 const COMPRESSED_BYTES_MIN: usize = 1024;
 
 /// The size of the pieces in which a body is decompressed.
 const PIECE_BYTES: usize = 32 * 1024;
 
-/// Most members of a gzip body. An empty one takes 20 bytes and 12 µs, so that a body of 64 MiB
-/// could occupy a thread for 40 s. Block-wise compressors write one for each 64 KiB.
+/// Maximum number of members of a gzip body. An empty one takes 20 bytes and 12 µs, so that a body
+/// of 64 MiB could occupy a thread for 40 s. Block-wise compressors write one for each 64 KiB.
 const MEMBERS_MAX: usize = 16 * 1024;
 
-/// Length of the beginning of a long answer that is compressed first, to estimate what compression
-/// saves.
+/// Length of the beginning of a long answer that is compressed first, to estimate the saving.
 const SAMPLE_BYTES: usize = 16 * 1024;
 
-/// Compresses a long answer only if its sample loses at least this part of its length, a third.
-/// Floats lose a tenth at 35 MB/s, which is slower than to send them on any link above 25 Mbit/s;
-/// JSON loses half, integers and sparse floats more.
+/// A long answer is compressed only if its sample shrinks at least by this share, a third. Floats
+/// shrink by a tenth at 35 MB/s, which is slower than sending them on any link above 25 Mbit/s;
+/// JSON shrinks by half, integers and sparse floats by more.
 const SAVED_MIN: f64 = 1.0 / 3.0;
 
 /// A content coding that is both read and written.
@@ -65,7 +64,7 @@ impl Coding {
         is(&["deflate"]).then_some(Coding::Deflate)
     }
 
-    /// The coding of a request body; `None` if it is not compressed.
+    /// Returns the coding of a request body; `None` if it is not compressed.
     ///
     /// # Errors
     /// 415 for a coding that is not supported, and for more than one.
@@ -78,7 +77,7 @@ impl Coding {
             let shown = names.join(&b", "[..]);
             let shown: String = String::from_utf8_lossy(&shown).chars().take(40).collect();
             let message = format!(
-                "content-encoding: '{shown}' is not supported here; send one of {TAKEN}, or the \
+                "content-encoding: '{shown}' is not supported here; send one of {SUPPORTED}, or the \
                  body as it is"
             );
             Error::new(ErrorKind::UnsupportedMediaType, message)
@@ -90,7 +89,7 @@ impl Coding {
         }
     }
 
-    /// Decompresses a body piece by piece, each of which is given to `take`.
+    /// Decompresses a body piece by piece, and passes each piece to `take`.
     ///
     /// # Errors
     /// 400 if the bytes are not of this coding or are truncated; the error of `take`.
@@ -121,8 +120,8 @@ impl Coding {
         Ok(())
     }
 
-    /// Compresses bytes into memory that is charged; `None` if that saves little, or if there is
-    /// no memory for it.
+    /// Compresses bytes into memory that is charged; `None` if that saves little, or if there is no
+    /// memory for it.
     fn compress(self, bytes: &[u8], held: HeldMemory) -> io::Result<Option<Bytes>> {
         let sample = bytes.get(..SAMPLE_BYTES).filter(|_| bytes.len() > 4 * SAMPLE_BYTES);
         if let Some(sample) = sample
@@ -141,7 +140,7 @@ impl Coding {
     }
 
     fn write<W: Write>(self, bytes: &[u8], to: W) -> io::Result<W> {
-        // The fastest level: answers are made for one client and sent once.
+        // The fastest level is used: answers are generated for one client and sent once.
         let level = Compression::fast();
         match self {
             Coding::Gzip => {
@@ -158,8 +157,8 @@ impl Coding {
     }
 }
 
-/// True for data that begin with the header of the zlib format (RFC 1950, section 2.2): the method
-/// deflate, and a checksum. Encoders never write raw deflate data that begin so.
+/// Returns true for data that begin with the header of the zlib format (RFC 1950, section 2.2): the
+/// method deflate, and a checksum. Encoders never write raw deflate data with this beginning.
 fn is_zlib(bytes: &[u8]) -> bool {
     let [method, flags, ..] = bytes else { return false };
     method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31)
@@ -217,14 +216,15 @@ impl<F: FnMut(&[u8]) -> Result<(), Error>> Sink<F> {
 }
 
 /// Adds the supported codings to an answer that rejects the coding of a request. A 415 with another
-/// cause must not carry them (RFC 9110, section 12.5.3).
+/// cause must not contain them (RFC 9110, section 12.5.3).
 pub(crate) fn name_supported(response: &mut Response) {
     if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-        response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(TAKEN));
+        response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(SUPPORTED));
     }
 }
 
-/// The supported coding that a client prefers (RFC 9110, section 12.5.3), if it accepts any.
+/// Returns the supported coding that a client prefers (RFC 9110, section 12.5.3), if it accepts
+/// any.
 pub(crate) fn accepted(headers: &HeaderMap) -> Option<Coding> {
     let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let listed: Vec<(&str, f32)> =
@@ -280,7 +280,7 @@ pub(crate) async fn compressed(
     response.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
     let Some(coding) = accepted else { return response };
     let (head, body) = response.into_parts();
-    match squeeze(coding, body, held).await {
+    match compress_if_smaller(coding, body, held).await {
         Ok((bytes, is_compressed)) => {
             let mut response = Response::from_parts(head, bytes.into());
             if is_compressed {
@@ -292,8 +292,8 @@ pub(crate) async fn compressed(
     }
 }
 
-/// The body's bytes, and whether they are compressed.
-async fn squeeze(
+/// Returns the body's bytes, and true if they are compressed.
+async fn compress_if_smaller(
     coding: Coding,
     body: impl Body<Data = Bytes, Error: std::fmt::Display>,
     held: HeldMemory,
@@ -302,8 +302,8 @@ async fn squeeze(
         Error::internal(format!("failed to compress the answer: {error}"))
     };
     let bytes = body.collect().await.map_err(|error| broken(&error))?.to_bytes();
-    // Compression takes about four times as long as JSON of the same length.
-    beside(bytes.len().saturating_mul(4), move || {
+    // Compression takes about four times as long as rendering JSON of the same length.
+    run_blocking_if_large(bytes.len().saturating_mul(4), move || {
         let compressed = coding.compress(&bytes, held).map_err(|error| broken(&error))?;
         Ok(compressed.map_or((bytes, false), |compressed| (compressed, true)))
     })
@@ -315,7 +315,7 @@ fn mark(coding: Coding, headers: &mut HeaderMap) {
     weaken_tag(headers);
 }
 
-/// Adds to a 304 the `Vary` and the tag of the answer that it stands for (RFC 9110, section
+/// Adds to a 304 the `Vary` and the tag of the answer that it represents (RFC 9110, section
 /// 15.4.5), which may have been compressed.
 fn mark_not_modified(accepted: Option<Coding>, headers: &mut HeaderMap) {
     headers.append(VARY, HeaderValue::from_static("accept-encoding"));

@@ -1,7 +1,7 @@
-//! Fields of a request whose size is bounded while they are parsed.
+//! Fields of a request whose size is limited while they are parsed.
 //!
 //! serde's own types build a value, or an error that repeats it, at any length: a list of numbers
-//! takes several times the memory of its text. These types refuse a field first.
+//! takes several times the memory of its text. These types reject a field before that.
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
@@ -9,14 +9,14 @@ use serde_json::value::RawValue;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Longest name of an input or output, and longest id, in bytes.
+/// Maximum length of a name of an input or output, and of an id, in bytes.
 const TEXT_BYTES_MAX: usize = 1024;
 
-/// Longest JSON text of a number or a boolean. A number has at most 20 digits; a fraction may have
-/// more.
+/// Maximum length of the JSON text of a number or a boolean. A number has at most 20 digits; a
+/// fraction may have more.
 const SCALAR_BYTES_MAX: usize = 64;
 
-/// Most dimensions of an input.
+/// Maximum number of dimensions of an input.
 const DIMENSIONS_MAX: usize = 16;
 
 /// A number or a boolean.
@@ -54,7 +54,7 @@ fn parse<'de, T: DeserializeOwned, D: Deserializer<'de>>(
         return Err(too_long(text.len(), expected));
     }
     serde_json::from_str(text).map_err(|error| {
-        // The position in the field is of no use.
+        // The position in the field is not helpful.
         let error = error.to_string();
         D::Error::custom(error.rsplit_once(" at line ").map_or(error.as_str(), |(cause, _)| cause))
     })
@@ -78,7 +78,7 @@ impl<'de> Deserialize<'de> for Dimensions {
 /// A list of at most `max` elements.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct List<T> {
-    /// The elements, as errors name them.
+    /// The kind of the elements, for errors.
     what: &'static str,
     max: usize,
     of: PhantomData<T>,
@@ -91,7 +91,7 @@ impl<T> List<T> {
 }
 
 impl List<()> {
-    /// The same bound for a list of other elements.
+    /// Returns a list of other elements with the same limit.
     pub(crate) fn of<T>(&self) -> List<T> {
         List::new(self.what, self.max)
     }

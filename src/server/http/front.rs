@@ -14,11 +14,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use types::error::Error;
 
-/// Least length of an answer that is charged, in bytes; shorter ones are part of what a connection
-/// takes.
+/// Minimum length of an answer that is charged, in bytes; shorter ones are part of the memory of a
+/// connection.
 const CHARGED_BYTES_MIN: u64 = 16 * 1024;
 
-/// A mark of answers that carry the charge of their memory.
+/// A mark of answers whose memory is charged already.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChargedMark;
 
@@ -49,7 +49,9 @@ async fn charged(response: Response, mut held: HeldMemory) -> Response {
     let (head, body) = response.into_parts();
     match body.collect().await {
         Ok(body) => Response::from_parts(head, held.wrap(body.to_bytes()).into()),
-        Err(error) => render(Err(Error::internal(format!("the answer broke off: {error}")).into())),
+        Err(error) => {
+            render(Err(Error::internal(format!("the answer is incomplete: {error}")).into()))
+        }
     }
 }
 

@@ -1,29 +1,29 @@
-//! Bytes that grow, and whose memory is charged before it is allocated.
+//! A byte buffer that grows, and whose memory is charged before it is allocated.
 
 use bytes::Bytes;
 use engine::{Full, HeldMemory};
 use std::io::{self, Write};
 
-/// Least capacity that is allocated, in bytes.
+/// Minimum capacity that is allocated, in bytes.
 const CAPACITY_MIN: usize = 1024;
 
-/// Least allocation, in bytes, that an allocator takes afresh from the system (jemalloc's
-/// `oversize_threshold`): its pages are not resident before bytes are written to them.
+/// Minimum size of an allocation that an allocator requests directly from the system, in bytes
+/// (jemalloc's `oversize_threshold`): its pages are not resident before bytes are written to them.
 const FRESH_BYTES_MIN: usize = 8 << 20;
 
-/// Growing bytes and the charge of their memory.
+/// A growing buffer and the charge of its memory.
 #[derive(Debug)]
 pub(crate) struct Growing {
     data: Vec<u8>,
     held: HeldMemory,
-    /// The number of bytes that were announced; 0 if none were.
+    /// The declared number of bytes; 0 if there is none.
     declared: usize,
     /// The reason why the last write failed.
     full: Option<Full>,
 }
 
 impl Growing {
-    /// `held` is a charge of no bytes.
+    /// Creates an empty buffer; `held` is a charge of no bytes.
     pub(crate) fn new(held: HeldMemory) -> Growing {
         Growing { data: Vec::new(), held, declared: 0, full: None }
     }
@@ -32,7 +32,7 @@ impl Growing {
         self.data.len()
     }
 
-    /// A charge for bytes beside these.
+    /// Returns a charge for bytes in addition to these.
     ///
     /// # Errors
     /// If there is not enough memory.
@@ -41,8 +41,8 @@ impl Growing {
         Ok(self.held.split(bytes))
     }
 
-    /// Notes a number of bytes that is only declared: the capacity does not exceed it, and is
-    /// allocated at once where that takes no memory before the bytes arrive.
+    /// Records a declared number of bytes: the capacity does not exceed it, and is allocated at
+    /// once if that takes no memory before the bytes arrive.
     pub(crate) fn expect(&mut self, bytes: usize) {
         self.declared = bytes;
     }
@@ -82,7 +82,7 @@ impl Growing {
         Ok(())
     }
 
-    /// Allocates more capacity than is needed now, so that bytes are copied seldom.
+    /// Allocates more capacity than is needed now, so that bytes are rarely copied.
     fn extend(&mut self, bytes: usize) -> Result<(), Full> {
         let (length, double) = (self.data.len(), self.data.capacity().max(CAPACITY_MIN / 2) * 2);
         let needed = length.saturating_add(bytes);
@@ -105,19 +105,19 @@ impl Growing {
         Ok(())
     }
 
-    /// The first `N` bytes, to be overwritten.
+    /// Returns the first `N` bytes, to be overwritten.
     pub(crate) fn first_mut<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
         self.data.first_chunk_mut()
     }
 
-    /// The reason why a write failed, if memory was the reason.
+    /// Returns the reason why a write failed, if memory was the reason.
     pub(crate) fn full(&self) -> Option<Full> {
         self.full
     }
 
-    /// The bytes, which carry their charge.
+    /// Returns the bytes with their charge.
     pub(crate) fn finish(mut self) -> Bytes {
-        // Much unused memory is worth a copy.
+        // If much memory is unused, the bytes are copied to release it.
         if self.data.len() < self.data.capacity() / 2 {
             self.data.shrink_to_fit();
         }

@@ -14,7 +14,7 @@ use warp::http::{HeaderMap, Method};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The parts of a request, besides its path and body, that handlers need.
+/// The parts of a request, in addition to its path and body, that handlers need.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) method: Method,
@@ -24,7 +24,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Rejects every method but `GET` and `HEAD`, whose body hyper leaves out.
+    /// Rejects every method but `GET` and `HEAD`, for which hyper omits the body.
     pub(crate) fn must_read(&self) -> Result<(), HttpFailure> {
         let reads = self.method == Method::GET || self.method == Method::HEAD;
         if reads { Ok(()) } else { Err(HttpFailure::method("GET, HEAD")) }
@@ -55,22 +55,22 @@ impl Guard {
         Guard { keys: limits.keys.clone(), hosts: limits.hosts.clone(), origins }
     }
 
-    /// Checks a `GET` or `HEAD`, with a key that may read if keys are needed.
+    /// Checks a `GET` or `HEAD`: its key must have the scope `read` if keys are needed.
     pub(crate) fn check_read(&self, head: &Head) -> Result<(), HttpFailure> {
         head.must_read()?;
         self.check_host(&head.headers)?;
         Ok(self.check_key(&head.headers, &[Scope::Read])?)
     }
 
-    /// The same for the description of a model, which a key that may ask models may also see.
+    /// The same for the description of a model, which is also readable with a key of scope `infer`.
     pub(crate) fn check_model_read(&self, head: &Head) -> Result<(), HttpFailure> {
         head.must_read()?;
         self.check_host(&head.headers)?;
         Ok(self.check_key(&head.headers, &[Scope::Read, Scope::Infer])?)
     }
 
-    /// Checks a `POST`: from a program, from the server's own page or from a page of an allowed
-    /// origin, with a key of this scope if keys are needed.
+    /// Checks a `POST`: it must come from a program, from the server's own page or from a page of
+    /// an allowed origin, with a key of this scope if keys are needed.
     pub(crate) fn check_post(&self, head: &Head, scope: Scope) -> Result<(), HttpFailure> {
         head.must_post()?;
         self.check_host(&head.headers)?;
@@ -86,7 +86,8 @@ impl Guard {
         Ok(self.check_origin(&head.headers, Scope::Admin)?)
     }
 
-    /// A number for the client, for fair shares: from its key, or else from its network.
+    /// Returns a number for the client, for fair shares: from its key, or otherwise from its
+    /// network.
     pub(crate) fn client(&self, head: &Head) -> u64 {
         if let Some(key) = given_key(&head.headers).filter(|_| self.keys.current().are_needed()) {
             return keys::number(key);
@@ -94,18 +95,18 @@ impl Guard {
         head.address.map_or(0, network)
     }
 
-    /// The priority of a request that asks for `asked`, 0 for the default; it is not more urgent
-    /// than the key allows.
-    pub(crate) fn priority(&self, head: &Head, asked: u32) -> u32 {
+    /// Limits the requested priority, 0 for the default, to the most urgent one that the key
+    /// allows.
+    pub(crate) fn priority(&self, head: &Head, requested: u32) -> u32 {
         let most = self.keys.current().priority(given_key(&head.headers));
-        let named = if asked == 0 { PRIORITY_DEFAULT } else { asked };
-        if named < most { most } else { asked }
+        let named = if requested == 0 { PRIORITY_DEFAULT } else { requested };
+        if named < most { most } else { requested }
     }
 
     fn check_key(&self, headers: &HeaderMap, scopes: &[Scope]) -> Result<(), Error> {
         self.keys.current().check(given_key(headers), scopes).map_err(|denied| match denied {
             Denied::Missing => unauthorized(
-                "an API key is needed: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'",
+                "an API key is required; send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'",
             ),
             Denied::Wrong => unauthorized("the API key is wrong"),
             Denied::Scope => {
@@ -133,7 +134,9 @@ impl Guard {
             return Ok(());
         }
         let shown: String = String::from_utf8_lossy(host.as_bytes()).chars().take(100).collect();
-        let message = format!("'{shown}' is not a name of this server; add it to 'hosts'");
+        let message = format!(
+            "this server does not know the name '{shown}'; if it is yours, add it to 'hosts'"
+        );
         Err(Error::new(ErrorKind::Forbidden, message))
     }
 
@@ -221,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_opens() {
+    fn requests_with_the_key_are_accepted() {
         let guard = guard(Some("s3cret"));
         let status = |pairs: &[(&'static str, &str)]| {
             guard.check_key(&headers(pairs), &[Scope::Admin]).map_err(|error| error.kind.status())
@@ -293,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_the_name_asked_for_must_be_ours() {
+    fn without_a_key_the_host_must_be_a_private_name() {
         let status = |guard: &Guard, host: &str| {
             let headers = headers(&[("host", host)]);
             let head = Head { method: Method::GET, headers, address: None };
@@ -315,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_told_apart_by_key_or_else_by_address() {
+    fn clients_are_distinguished_by_key_or_else_by_address() {
         let client = |keys: Option<&str>, given: Option<&str>, address: &str| {
             let given: Vec<_> = given.map(|key| ("x-api-key", key)).into_iter().collect();
             let address = Some(address.parse().unwrap());
@@ -335,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_more_urgent_than_its_key_allows() {
+    fn priority_is_limited_by_the_key() {
         let (key, entry) = keys::make("batch", &[keys::Scope::Infer]).unwrap();
         let file = std::env::temp_dir().join(format!("concertina-keys-{}", std::process::id()));
         std::fs::write(&file, format!("{entry}priority = 200\n")).unwrap();
@@ -343,12 +346,15 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         let guard =
             Guard { keys: KeyRing::new(read), hosts: Vec::new(), origins: Origins::default() };
-        let priority = |key: &str, asked| {
+        let priority = |key: &str, requested| {
             let headers = headers(&[("x-api-key", key)]);
-            guard.priority(&Head { method: Method::POST, headers, address: None }, asked)
+            guard.priority(&Head { method: Method::POST, headers, address: None }, requested)
         };
-        assert_eq!([0, 1, 100, 300].map(|asked| priority(&key, asked)), [200, 200, 200, 300]);
-        assert_eq!([0, 1, 300].map(|asked| priority("free", asked)), [0, 1, 300]);
+        assert_eq!(
+            [0, 1, 100, 300].map(|requested| priority(&key, requested)),
+            [200, 200, 200, 300]
+        );
+        assert_eq!([0, 1, 300].map(|requested| priority("free", requested)), [0, 1, 300]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! The host that a request is for: `Host`, and the authority of an absolute target (RFC 9112,
-//! sections 3.2 and 3.3). Software in front of the server may read another host out of an ambiguous
-//! request than the server does, so that such requests are rejected.
+//! The host of a request: `Host`, and the authority of an absolute target (RFC 9112, sections 3.2
+//! and 3.3). Software in front of the server may read another host from an ambiguous request than
+//! the server does, so that such requests are rejected.
 
 use hyper::Request;
 use std::net::Ipv6Addr;
@@ -8,17 +8,17 @@ use types::error::Error;
 use warp::http::header::HOST;
 use warp::http::{HeaderValue, Uri, Version};
 
-/// A host in lower case, and its port, if it is named.
+/// A host in lower case, and its port, if there is one.
 #[derive(Debug, PartialEq, Eq)]
 struct Host {
     name: String,
     port: Option<u16>,
 }
 
-/// Checks that a request names one host in one way.
+/// Checks that a request names exactly one host.
 ///
 /// # Errors
-/// 400 if `Host` is missing in HTTP/1.1, is there twice, is malformed, has a user, or contradicts
+/// 400 if `Host` is missing in HTTP/1.1, is repeated, is malformed, contains a user, or contradicts
 /// the target.
 pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Error> {
     let mut hosts = request.headers().get_all(HOST).iter();
@@ -63,7 +63,7 @@ fn default_port(target: &Uri) -> Option<u16> {
     }
 }
 
-/// `name`, `name:port`, `[address]` or `[address]:port`; a user before `@` is no part of it.
+/// Parses `name`, `name:port`, `[address]` or `[address]:port`; a user before `@` is invalid.
 fn parse(text: &str) -> Option<Host> {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -83,7 +83,7 @@ fn parse(text: &str) -> Option<Host> {
     Some(Host { name: name.to_ascii_lowercase(), port: parse_port(port)? })
 }
 
-/// Nothing behind a colon stands for the default port.
+/// Parses a port; an empty one stands for the default port.
 fn parse_port(port: Option<&str>) -> Option<Option<u16>> {
     match port {
         None | Some("") => Some(None),
@@ -92,8 +92,8 @@ fn parse_port(port: Option<&str>) -> Option<Option<u16>> {
     }
 }
 
-/// The characters of names that are in use, fewer than a name may have (RFC 3986, section 3.2.2): a
-/// comma is what some proxies join two headers with.
+/// Returns true for characters that occur in names, fewer than are allowed (RFC 3986, section
+/// 3.2.2): some proxies join two headers with a comma.
 fn may_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-._~".contains(c)
 }

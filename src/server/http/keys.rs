@@ -1,8 +1,8 @@
-//! API keys: what each of them may do. A file holds their SHA-256 alone, so that nobody who reads
-//! it, or a backup of it, can use them.
+//! API keys and their scopes. The file contains only their SHA-256, so that a reader of the file,
+//! or of a backup of it, cannot use them.
 //!
-//! Keys are random (`concertina key` makes them), so that a plain hash is enough: a slow one only
-//! helps where keys can be guessed.
+//! Keys are random (`concertina key` generates them), so that a plain hash is sufficient: a slow
+//! one is only useful if keys can be guessed.
 
 use crate::operator::current::Current;
 use serde::{Deserialize, Serialize};
@@ -12,19 +12,19 @@ use std::path::Path;
 
 /// Bytes of a hash.
 const HASH: usize = 32;
-/// Random bytes of a key that is made here.
+/// Number of random bytes of a generated key.
 const RANDOM: usize = 32;
 
-/// What a key may do. `infer` includes the description of the models that it may ask, which clients
-/// look at first; `admin` includes `read`.
+/// The permissions of a key. `infer` includes the description of models, which clients read first;
+/// `admin` includes `read`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// Ask models, and see their metadata, configuration and readiness.
+    /// Send requests to models, and read their metadata, configuration and readiness.
     Infer,
-    /// See metadata, adapters, decisions, metrics and the repository.
+    /// Read metadata, adapters, decisions, metrics and the repository.
     Read,
-    /// Turn adapters on and off, change settings, load and unload models, make load, and all of
+    /// Turn adapters on and off, change settings, load and unload models, generate load, and all of
     /// `read`.
     Admin,
 }
@@ -32,12 +32,12 @@ pub enum Scope {
 impl Scope {
     pub const ALL: [Scope; 3] = [Scope::Infer, Scope::Read, Scope::Admin];
 
-    /// True if a key with this scope may do what `other` allows.
+    /// Returns true if a key with this scope may do what `other` allows.
     fn includes(self, other: Scope) -> bool {
         self == other || (self == Scope::Admin && other == Scope::Read)
     }
 
-    /// As the file calls it.
+    /// Returns the name in the file.
     pub fn as_str(self) -> &'static str {
         match self {
             Scope::Infer => "infer",
@@ -47,14 +47,14 @@ impl Scope {
     }
 }
 
-/// A key as the file has it.
+/// The entry of a key in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyEntry {
     name: String,
     sha256: String,
     scopes: Vec<Scope>,
-    /// The most urgent priority that it may ask for.
+    /// The most urgent priority that a request with this key may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     priority: Option<NonZero<u32>>,
 }
@@ -73,23 +73,23 @@ struct Key {
     priority: u32,
 }
 
-/// Who may come in: everybody, or who has one of these keys.
+/// The accepted keys; `None` if no key is needed.
 #[derive(Debug, Default)]
 pub struct Keys(Option<Vec<Key>>);
 
-/// Why a key opens nothing.
+/// The reason why a key is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denied {
-    /// None was sent, and one is needed.
+    /// No key was sent, and one is needed.
     Missing,
-    /// It is none of ours.
+    /// The key is not one of the server's.
     Wrong,
-    /// It is, but may not do this.
+    /// The key lacks the scope.
     Scope,
 }
 
 impl Keys {
-    /// One key that may do everything, if there is one at all.
+    /// Returns a set with at most one key, which has every permission.
     pub fn one(key: Option<&str>) -> Keys {
         let all = |key: &str| Key {
             hash: hash(key.as_bytes()),
@@ -99,26 +99,26 @@ impl Keys {
         Keys(key.map(|key| vec![all(key)]))
     }
 
-    /// The keys of a file, and one that may do everything, if there is one.
+    /// Returns the keys of a file, and optionally one that has every permission.
     ///
     /// # Errors
-    /// If the file cannot be read or says something that means nothing.
+    /// If the file cannot be read or has invalid content.
     pub fn read(path: &Path, key: Option<&str>) -> anyhow::Result<Keys> {
         use anyhow::Context;
         let name = path.display();
         let text = std::fs::read_to_string(path);
-        let text = text.with_context(|| format!("cannot read the file of API keys {name}"))?;
+        let text = text.with_context(|| format!("failed to read the file of API keys {name}"))?;
         let keys = parse(&text).with_context(|| format!("in the file of API keys {name}"))?;
         let one = Keys::one(key).0.unwrap_or_default();
         Ok(Keys(Some(keys.into_iter().chain(one).collect())))
     }
 
-    /// Whether a key is needed.
+    /// Returns true if a key is needed.
     pub(crate) fn are_needed(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Checks that this key has one of these scopes. Takes the same time whichever key it is, if any.
+    /// Checks that this key has one of these scopes, in a time that does not depend on the key.
     pub(crate) fn check(&self, given: Option<&[u8]>, scopes: &[Scope]) -> Result<(), Denied> {
         let Some(keys) = &self.0 else { return Ok(()) };
         let key = find(keys, given.ok_or(Denied::Missing)?).ok_or(Denied::Wrong)?;
@@ -126,14 +126,14 @@ impl Keys {
         if scopes.iter().any(is_enough) { Ok(()) } else { Err(Denied::Scope) }
     }
 
-    /// The most urgent priority that this key may ask for; 0 if it may ask for any.
+    /// Returns the most urgent priority that this key allows; 0 if it allows all.
     pub(crate) fn priority(&self, given: Option<&[u8]>) -> u32 {
         let keys = self.0.as_deref().unwrap_or_default();
         given.and_then(|given| find(keys, given)).map_or(0, |key| key.priority)
     }
 }
 
-/// Takes the same time whichever key it is, if any.
+/// Finds a key in a time that does not depend on the key.
 fn find<'a>(keys: &'a [Key], given: &[u8]) -> Option<&'a Key> {
     let given = hash(given);
     let mut found = None;
@@ -159,10 +159,10 @@ fn parse(text: &str) -> anyhow::Result<Vec<Key>> {
 /// The keys in force.
 pub type KeyRing = Current<Keys>;
 
-/// A new random key, and what to put into the file of keys for it.
+/// Returns a new random key, and its entry for the file of keys.
 ///
 /// # Errors
-/// If the system has no random numbers.
+/// If the system provides no random numbers.
 pub fn make(name: &str, scopes: &[Scope]) -> anyhow::Result<(String, String)> {
     let mut bytes = [0; RANDOM];
     getrandom::fill(&mut bytes)?;
@@ -172,7 +172,7 @@ pub fn make(name: &str, scopes: &[Scope]) -> anyhow::Result<(String, String)> {
     Ok((key, toml::to_string(&File { key: vec![entry] })?))
 }
 
-/// A number that stands for this key and tells nothing of it.
+/// Returns a number that identifies this key and reveals nothing about it.
 pub(crate) fn number(key: &[u8]) -> u64 {
     hash(key).first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_opens_what_its_scopes_say() {
+    fn key_allows_what_its_scopes_include() {
         let (key, entry) = make("ci", &[Scope::Infer, Scope::Read]).unwrap();
         let (other, _) = make("other", &Scope::ALL).unwrap();
         assert!(!entry.contains(&key[4..]), "{entry}");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn without_keys_everybody_may_come_and_with_an_empty_file_nobody() {
+    fn without_keys_all_requests_are_accepted_and_with_an_empty_file_none() {
         assert_eq!(Keys::default().check(None, &[Scope::Admin]), Ok(()));
         assert_eq!(keys("").unwrap().check(Some(b"x"), &[Scope::Read]), Err(Denied::Wrong));
         assert_eq!(Keys::one(Some("k")).check(Some(b"k"), &[Scope::Admin]), Ok(()));

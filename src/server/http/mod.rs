@@ -1,8 +1,8 @@
-//! The connection and the exchange: sockets, TLS, bounds, access, bodies, errors.
+//! Connections and exchanges: sockets, TLS, limits, access, bodies, errors.
 
 pub(crate) mod access;
 pub(crate) mod automatic;
-pub(crate) mod beside;
+pub(crate) mod blocking;
 pub(crate) mod body;
 pub(crate) mod connection;
 pub(crate) mod connections_over_cap;

@@ -1,11 +1,11 @@
-//! JSON objects that are objects: serde would take `["on"]` for `{"mode": "on"}`.
+//! JSON objects that are not lists: serde would accept `["on"]` for `{"mode": "on"}`.
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// A `T` that was written with its fields' names.
+/// A `T` that was written with the names of its fields.
 #[derive(Debug, Default)]
 pub(crate) struct Object<T>(pub(crate) T);
 

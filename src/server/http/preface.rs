@@ -1,5 +1,5 @@
 //! HTTP/2 without TLS begins with a preface (RFC 9113, section 3.4), which is not an HTTP/1.1
-//! request. hyper closes the connection without an answer; [`Http1`] answers 505 first.
+//! request. hyper closes the connection without an answer, so [`Http1`] answers 505 before that.
 
 use crate::http::connection::UnreadFlag;
 use std::io;
@@ -22,7 +22,7 @@ pub(crate) struct Http1<I> {
 }
 
 enum PrefaceState {
-    /// Nothing has been read.
+    /// No data have been read.
     New,
     Http1,
     /// The preface was read; the number of bytes of the answer that have been written.
@@ -51,7 +51,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Http1<I> {
             let is_preface = read.starts_with(PREFACE);
             self.state = if is_preface { PrefaceState::Http2(0) } else { PrefaceState::Http1 };
             if is_preface {
-                // To hyper this is the end of the connection, so it shuts down.
+                // hyper treats this as the end of the connection, and shuts down.
                 buffer.set_filled(before);
                 self.unread.set();
             }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_is_as_long_as_it_says() {
+    fn content_length_is_the_length_of_the_body() {
         let answer = str::from_utf8(ANSWER).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{}", body.len());

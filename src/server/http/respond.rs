@@ -1,4 +1,4 @@
-//! Turns results into HTTP answers. The one place where an error becomes a status and a body.
+//! Converts results into HTTP answers. Only this module maps an error to a status and a body.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -9,12 +9,12 @@ use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AU
 use warp::http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderMap, StatusCode};
 
-/// A longer message is cut: what a client sent may be in it, at any length.
+/// Maximum length of an error message, which may contain text of a client of any length.
 const MESSAGE_CHARS_MAX: usize = 2000;
 
 pub(crate) type Response = warp::reply::Response;
 
-/// An error, and the methods that would have been right if the method was the error.
+/// An error, and the allowed methods if the method was the error.
 #[derive(Debug)]
 pub(crate) struct HttpFailure {
     error: Error,
@@ -22,7 +22,7 @@ pub(crate) struct HttpFailure {
 }
 
 impl HttpFailure {
-    /// The route exists, but not for this method.
+    /// Returns the error of a route that does not support the method.
     pub(crate) fn method(allow: &'static str) -> HttpFailure {
         let message = format!("this route takes only {allow}");
         HttpFailure { error: Error::new(ErrorKind::MethodNotAllowed, message), allow: Some(allow) }
@@ -35,20 +35,20 @@ impl From<Error> for HttpFailure {
     }
 }
 
-/// What every handler gives back.
+/// The result of every handler.
 pub(crate) type Outcome = Result<Response, HttpFailure>;
 
-/// The answer to send.
+/// Returns the answer to send.
 pub(crate) fn render(outcome: Outcome) -> Response {
     outcome.unwrap_or_else(|failure| render_failure(&failure, &error_body(&failure.error)))
 }
 
-/// The body of an answer that is an error.
+/// Returns the body of an error answer.
 pub(crate) fn error_body(error: &Error) -> Value {
     value!({ "error": shortened(&error.message) })
 }
 
-/// The answer to send, with an error in the form of the OpenAI API.
+/// Returns the answer to send, with an error in the form of the OpenAI API.
 pub(crate) fn render_openai(outcome: Outcome) -> Response {
     outcome.unwrap_or_else(|failure| {
         let Error { kind, message, .. } = &failure.error;
@@ -88,14 +88,14 @@ fn shortened(message: &str) -> String {
     shown
 }
 
-/// `Retry-After` counts whole seconds: rounded up, so that nobody comes back too early.
+/// `Retry-After` is in whole seconds: rounded up, so that no client retries too early.
 fn add_retry_after(headers: &mut HeaderMap, after: Option<Duration>) {
     let Some(after) = after else { return };
     let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
     headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
 }
 
-/// A fresh document that no cache may keep.
+/// Returns an answer with a document that must not be cached.
 pub(crate) fn document(content_type: &'static str, body: Bytes) -> Response {
     let mut response = Response::new(body.into());
     let headers = response.headers_mut();
@@ -105,17 +105,18 @@ pub(crate) fn document(content_type: &'static str, body: Bytes) -> Response {
     response
 }
 
-/// Done, with nothing to say: no body, and so no type of one.
+/// Returns an answer without a body and a content type.
 pub(crate) fn done() -> Response {
     let mut response = document("", Bytes::new());
     response.headers_mut().remove(CONTENT_TYPE);
     response
 }
 
-/// `value` as a JSON document.
+/// Returns `value` as a JSON document.
 pub(crate) fn json<T: Serialize>(value: &T) -> Outcome {
     let body = serde_json::to_vec(value);
-    let body = body.map_err(|error| Error::internal(format!("the answer is no JSON: {error}")))?;
+    let body = body
+        .map_err(|error| Error::internal(format!("failed to write the answer as JSON: {error}")))?;
     Ok(document("application/json", body.into()))
 }
 

@@ -1,8 +1,8 @@
-//! Accepts connections and serves them within their bounds, until shutdown.
+//! Accepts connections and serves them within their limits, until shutdown.
 //!
 //! Over the connection cap, a few more connections are accepted only to answer 503, and to answer
-//! health checks; the oldest of them make way for new ones. Waiting in the accept queue instead would
-//! leave clients without any answer.
+//! health checks; the oldest of them are ended for new ones. If they waited in the accept queue
+//! instead, clients would receive no answer.
 //!
 //! A TLS handshake is made by the task of its connection and has a timeout: a slow or failed
 //! handshake does not delay other connections.
@@ -45,17 +45,17 @@ use types::error::Error;
 /// Timeout of the request of a rejected client.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Pause after an error of accepting that does not end by itself, such as too many open files.
+/// Pause after a persistent error of accepting, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Read and write buffer of one connection, in bytes: the memory that a slow client can occupy
-/// besides its body and its answer.
+/// Read and write buffer of one connection, in bytes: the memory that a slow client can occupy in
+/// addition to its body and its answer.
 const BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 /// Serves until `shutdown` completes; then running exchanges may end within the grace period.
 ///
 /// Never fails: an error on a connection ends that connection, and an error of accepting is logged
-/// and accepting is tried again.
+/// and accepting is retried.
 pub async fn serve(
     listener: TcpListener,
     engine: EngineHandle,
@@ -89,7 +89,7 @@ async fn run<S>(
 {
     let mut server = Server::new(service, memory, limits, &closing);
     server.accept_until(&listener, shutdown).await;
-    // The system rejects new clients from here on.
+    // The system rejects new clients from now on.
     drop(listener);
     closing.cancel();
     server.drain(limits.shutdown_grace).await;
@@ -99,11 +99,11 @@ async fn run<S>(
 struct Server<S> {
     service: S,
     /// The treatment of connections within the cap, and of those over it.
-    served: Manner,
-    refused: Manner,
+    served: ConnectionMode,
+    refused: ConnectionMode,
     slots: ConnectionSlots,
     over_cap: RefusedConnections,
-    /// Origins whose pages may read why their connection was rejected.
+    /// Origins whose pages may read the reason of a rejected connection.
     origins: Origins,
     memory: Memory,
     graceful: GracefulShutdown,
@@ -126,8 +126,8 @@ where
         limits: &ApiLimits,
         closing: &CancellationToken,
     ) -> Server<S> {
-        let served = Manner::new(limits, limits.header_timeout, closing);
-        let refused = Manner::new(limits, REFUSAL_TIMEOUT, closing).for_one_exchange();
+        let served = ConnectionMode::new(limits, limits.header_timeout, closing);
+        let refused = ConnectionMode::new(limits, REFUSAL_TIMEOUT, closing).for_one_exchange();
         Server {
             service,
             served,
@@ -171,7 +171,7 @@ where
         &mut self,
         stream: TcpStream,
         client: SocketAddr,
-        manner: Manner,
+        manner: ConnectionMode,
         service: T,
         slot: impl Send + 'static,
     ) -> AbortHandle
@@ -186,7 +186,7 @@ where
         })
     }
 
-    /// Lets running exchanges end; those left after `grace` are dropped.
+    /// Waits for running exchanges to end; those left after `grace` are dropped.
     async fn drain(mut self, grace: Duration) {
         let running = self.connections.len();
         match tokio::time::timeout(grace, self.graceful.shutdown()).await {
@@ -199,7 +199,7 @@ where
 
 /// The treatment of a connection.
 #[derive(Clone)]
-struct Manner {
+struct ConnectionMode {
     http: Builder,
     tls: Option<Tls>,
     /// Timeout of the handshake, and then of the head of each request.
@@ -212,14 +212,14 @@ struct Manner {
     closing: CancellationToken,
 }
 
-impl Manner {
-    fn new(limits: &ApiLimits, timeout: Duration, closing: &CancellationToken) -> Manner {
+impl ConnectionMode {
+    fn new(limits: &ApiLimits, timeout: Duration, closing: &CancellationToken) -> ConnectionMode {
         let mut http = Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(timeout)
             .max_header_size(limits.headers_bytes_max)
             .max_buf_size(BUFFER_BYTES_MAX.max(limits.headers_bytes_max));
-        Manner {
+        ConnectionMode {
             http,
             tls: limits.tls.clone(),
             timeout,
@@ -230,7 +230,7 @@ impl Manner {
         }
     }
 
-    fn for_one_exchange(mut self) -> Manner {
+    fn for_one_exchange(mut self) -> ConnectionMode {
         self.http.keep_alive(false);
         self.is_last = true;
         self
@@ -247,25 +247,25 @@ impl Manner {
         let unread = stream.unread();
         let service = Access::new(service, caller, unread.clone());
         let Some(tls) = &self.tls else {
-            return self.speak(http1(stream, unread), service, watcher).await;
+            return self.serve_http(http1(stream, unread), service, watcher).await;
         };
-        match self.greet(tls, stream).await {
+        match self.handshake(tls, stream).await {
             Some(Hello::Tls(stream)) => {
-                self.speak(http1(stream, unread), service, watcher).await;
+                self.serve_http(http1(stream, unread), service, watcher).await;
             }
             Some(Hello::Plain(stream)) => {
                 let caller = Caller { is_last: true, ..caller };
                 let stream = http1(stream, unread.clone());
-                let service = Access::new(service_fn(ask_for_tls), caller, unread);
-                self.for_one_exchange().speak(stream, service, watcher).await;
+                let service = Access::new(service_fn(require_tls), caller, unread);
+                self.for_one_exchange().serve_http(stream, service, watcher).await;
             }
             None => {}
         }
     }
 
     /// Makes the TLS handshake. A failure concerns only the client.
-    async fn greet(&self, tls: &Tls, stream: Connection) -> Option<Hello> {
-        let greeting = timeout(self.timeout, tls::greet(tls, stream));
+    async fn handshake(&self, tls: &Tls, stream: Connection) -> Option<Hello> {
+        let greeting = timeout(self.timeout, tls::handshake(tls, stream));
         match self.closing.run_until_cancelled(greeting).await? {
             Ok(Ok(hello)) => return Some(hello),
             Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
@@ -275,7 +275,7 @@ impl Manner {
     }
 
     /// Serves HTTP until the connection ends.
-    async fn speak<I, T>(&self, stream: I, service: T, watcher: Watcher)
+    async fn serve_http<I, T>(&self, stream: I, service: T, watcher: Watcher)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         T: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>,
@@ -292,12 +292,12 @@ fn http1<I>(stream: I, unread: UnreadFlag) -> Http1<Automatic<I>> {
     Http1::new(Automatic::new(stream, unread.clone()), unread)
 }
 
-async fn ask_for_tls<B>(_: Request<B>) -> Result<Response, Infallible> {
-    Ok(render(Err(Error::malformed("this server speaks TLS: ask it by https://").into())))
+async fn require_tls<B>(_: Request<B>) -> Result<Response, Infallible> {
+    Ok(render(Err(Error::malformed("this server requires TLS; use https://").into())))
 }
 
 fn note_end(ended: Result<(), tokio::task::JoinError>) {
-    // Those over the cap are cancelled to make way for others.
+    // Connections over the cap are cancelled for new ones.
     if let Err(error) = ended
         && !error.is_cancelled()
     {
@@ -305,8 +305,8 @@ fn note_end(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Pauses after an error of accepting that would return at once and keep the loop busy, such as too
-/// many open files. A client that left before it was accepted needs no pause.
+/// Pauses after an error of accepting that would recur at once and keep the loop busy, such as too
+/// many open files. A client that left before it was accepted requires no pause.
 async fn pause_after(error: io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

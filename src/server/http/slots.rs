@@ -1,15 +1,15 @@
-//! Connections that may be open at a time: so many, and no address all of them, so that one client
-//! cannot keep the others out.
+//! Slots for open connections: their number is limited, and one address cannot use all of them, so
+//! that one client cannot exclude the others.
 
 use crate::http::access::network;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Of all connections, in quarters, those of one address at most.
+/// Maximum share of all connections for one address, in quarters.
 const ADDRESS_QUARTERS: usize = 3;
 
-/// The connections that are open.
+/// The open connections.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionSlots {
     taken: Arc<Mutex<Taken>>,
@@ -29,7 +29,7 @@ impl ConnectionSlots {
         ConnectionSlots { taken: Arc::default(), max, address_max }
     }
 
-    /// A place for a connection from this address, if there is one.
+    /// Returns a slot for a connection from this address, if there is one.
     pub(crate) fn take(&self, address: IpAddr) -> Option<ConnectionSlot> {
         let network = network(address);
         let mut taken = lock(&self.taken);
@@ -43,12 +43,12 @@ impl ConnectionSlots {
     }
 }
 
-/// No panic leaves it half changed.
+/// A poisoned lock is used: no panic leaves the value half changed.
 fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The place of one connection, free again when this is dropped.
+/// The slot of one connection, which is released when this is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionSlot {
     taken: Arc<Mutex<Taken>>,
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_connection_is_anybodys() {
+    fn single_connection_is_available_to_every_address() {
         let slots = ConnectionSlots::new(1);
         let one = slots.take(address(1));
         assert!(one.is_some() && slots.take(address(2)).is_none());

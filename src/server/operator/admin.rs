@@ -17,10 +17,10 @@ use types::error::Error;
 use types::json::document;
 use warp::http::header::ACCEPT;
 
-/// Largest body of the operator's routes, in bytes: one short object.
+/// Maximum size of the body of the operator's routes, in bytes: one short object.
 const BODY_BYTES_MAX: usize = 4096;
 
-/// `GET /api/adapters`: used and unused ones.
+/// `GET /api/adapters`: used and unused adapters.
 pub(crate) fn adapters(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let snapshot = api.engine.snapshots().borrow().clone();
@@ -28,14 +28,14 @@ pub(crate) fn adapters(api: &ApiState, head: &Head) -> Outcome {
     json(&value!({ "adapters": adapters? }))
 }
 
-/// `GET /api/decisions`: the last ones, the newest at the end.
+/// `GET /api/decisions`: the last decisions, newest last.
 pub(crate) fn decisions(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let snapshot = api.engine.snapshots().borrow().clone();
     json(&value!({ "decisions": snapshot.decisions }))
 }
 
-/// `GET /api/snapshot`: the present state of everything.
+/// `GET /api/snapshot`: the current state of everything.
 pub(crate) fn snapshot(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let snapshot = api.engine.snapshots().borrow().clone();
@@ -56,14 +56,14 @@ pub(crate) fn metrics(api: &ApiState, head: &Head) -> Outcome {
     Ok(respond::document(notation.media_type(), api.engine.metrics(notation).into()))
 }
 
-/// `GET /api/whatif`: what the last requests would have cost with other settings.
+/// `GET /api/whatif`: the cost of the last requests under other settings.
 pub(crate) async fn whatif(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     json(&api.whatif.view(&api.engine).await?)
 }
 
-/// `GET /api/recording`: the requests of the last day and the adapters, as `concertina simulate`
-/// reads them.
+/// `GET /api/recording`: the requests of the last day and the adapters, in the form that
+/// `concertina simulate` reads.
 pub(crate) async fn recording(api: &ApiState, head: &Head) -> Outcome {
     api.guard.check_read(head)?;
     let recording = api.whatif.recording(&api.engine).await?;
@@ -125,15 +125,16 @@ where
     api.guard.check_post(head, Scope::Admin)?;
     check_json_type(&head.headers)?;
     let body = api.bodies.at_most(BODY_BYTES_MAX).collect(&head.headers, body).await?;
-    let mode = parse_wish(&body.bytes)?;
+    let mode = parse_mode(&body.bytes)?;
     api.engine.set_mode(id, mode.into()).await?;
     json(&value!({ "id": id, "mode": format!("{mode:?}").to_lowercase() }))
 }
 
-fn parse_wish(body: &[u8]) -> Result<ModeName, Error> {
-    let wish: Result<Object<ModeRequest>, _> = serde_json::from_slice(document::without_mark(body));
+fn parse_mode(body: &[u8]) -> Result<ModeName, Error> {
+    let request: Result<Object<ModeRequest>, _> =
+        serde_json::from_slice(document::without_mark(body));
     let wrong = |error| Error::malformed(format!("send {{\"mode\": \"auto|on|off\"}}: {error}"));
-    Ok(wish.map_err(wrong)?.0.mode)
+    Ok(request.map_err(wrong)?.0.mode)
 }
 
 #[cfg(test)]
@@ -141,10 +142,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wishes() {
-        assert!(matches!(parse_wish(br#"{"mode": "auto"}"#), Ok(ModeName::Auto)));
-        assert!(matches!(parse_wish(br#"{"mode":"on"}"#), Ok(ModeName::On)));
-        assert!(matches!(parse_wish(br#"{"mode":"off"}"#), Ok(ModeName::Off)));
+    fn modes_are_parsed() {
+        assert!(matches!(parse_mode(br#"{"mode": "auto"}"#), Ok(ModeName::Auto)));
+        assert!(matches!(parse_mode(br#"{"mode":"on"}"#), Ok(ModeName::On)));
+        assert!(matches!(parse_mode(br#"{"mode":"off"}"#), Ok(ModeName::Off)));
         for wrong in [
             "",
             "{}",
@@ -154,7 +155,7 @@ mod tests {
             "on",
             r#"["on"]"#,
         ] {
-            assert_eq!(parse_wish(wrong.as_bytes()).unwrap_err().kind.status(), 400, "{wrong}");
+            assert_eq!(parse_mode(wrong.as_bytes()).unwrap_err().kind.status(), 400, "{wrong}");
         }
     }
 }

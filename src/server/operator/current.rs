@@ -1,8 +1,8 @@
-//! What is in force now, and may be replaced while it is used.
+//! A current value that may be replaced while it is used.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// A value that may be replaced while others use it; clones share it.
+/// A value that may be replaced while it is in use; clones share it.
 #[derive(Debug, Default)]
 pub struct Current<T>(Arc<RwLock<Arc<T>>>);
 
@@ -11,7 +11,7 @@ impl<T> Current<T> {
         Current(Arc::new(RwLock::new(Arc::new(value))))
     }
 
-    /// From now on this one.
+    /// Replaces the value for all later reads.
     pub fn replace(&self, value: T) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
     }

@@ -1,13 +1,13 @@
 //! Server-sent events: the snapshot at once and after every change, and each new decision.
 //!
-//! A stream holds no queue. It looks at the newest snapshot when its client is ready for more,
-//! and at most every [`SPACING`], so a slow client sees fewer snapshots instead of late ones. All
+//! A stream has no queue. It reads the newest snapshot when its client is ready for more, at most
+//! every [`SPACING`], so that a slow client receives fewer snapshots instead of late ones. All
 //! streams share one rendering of a snapshot.
 
 use crate::context::ApiState;
 use crate::http::guard::Head;
 use crate::http::respond::Outcome;
-use crate::operator::load::LoadMaker;
+use crate::operator::load::LoadGenerator;
 use crate::operator::rendered::{RenderedSnapshot, whole};
 use futures_util::{Stream, StreamExt, stream};
 use std::collections::VecDeque;
@@ -21,11 +21,11 @@ use warp::Reply;
 use warp::http::HeaderValue;
 use warp::sse::{self, Event};
 
-/// Snapshots of one stream are at least so far apart: often enough for an eye, and little work
+/// Minimum time between two snapshots of one stream: frequent enough for a viewer, and little work
 /// while the server is busy.
 const SPACING: Duration = Duration::from_millis(200);
 
-/// A comment is sent after so much silence, so that a dead connection is noticed.
+/// Idle time after which a comment is sent, so that a dead connection is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// `GET /api/events`.
@@ -39,27 +39,27 @@ pub(crate) fn events(api: &ApiState, head: &Head) -> Outcome {
         load: Some(api.load.clone()),
         closing: api.closing.clone(),
         pending: VecDeque::new(),
-        told: None,
+        sent: None,
         _permit: permit,
     };
     let stream = feed.into_stream();
     let stream = sse::keep_alive().interval(KEEP_ALIVE).stream(stream);
     let mut response = sse::reply(stream).into_response();
-    // Proxies that gather an answer before passing it on would hold events back.
+    // Proxies that buffer an answer before they pass it on would delay events.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
 }
 
-/// One client's view of the snapshots.
+/// The state of one client's event stream.
 struct Feed {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     rendered: Arc<RenderedSnapshot>,
-    load: Option<LoadMaker>,
+    load: Option<LoadGenerator>,
     closing: CancellationToken,
-    /// Events of the snapshot being told; sent before the next snapshot is looked at.
+    /// Remaining events of the current snapshot; sent before the next snapshot is read.
     pending: VecDeque<Event>,
-    /// The newest decision told, or `None` before the first snapshot.
-    told: Option<u64>,
+    /// Number of the newest decision that was sent, or `None` before the first snapshot.
+    sent: Option<u64>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -69,7 +69,7 @@ impl Feed {
         stream::unfold(self, step).map(Ok)
     }
 
-    /// The next event; `None` once the server shuts down or the engine is gone.
+    /// Returns the next event; `None` after the server shuts down or the engine ends.
     async fn next(&mut self) -> Option<Event> {
         let closing = self.closing.clone();
         closing.run_until_cancelled(self.next_event()).await.flatten()
@@ -77,30 +77,30 @@ impl Feed {
 
     async fn next_event(&mut self) -> Option<Event> {
         while self.pending.is_empty() {
-            if self.told.is_some() {
+            if self.sent.is_some() {
                 tokio::time::sleep(SPACING).await;
                 self.snapshots.changed().await.ok()?;
             }
-            self.tell();
+            self.queue_newest();
         }
         self.pending.pop_front()
     }
 
-    /// Queues the newest snapshot, and the decisions in it that were not told yet: the first time
-    /// with it, later each on its own.
-    fn tell(&mut self) {
+    /// Queues the newest snapshot, and its decisions that were not sent yet: within the first
+    /// snapshot, later as separate events.
+    fn queue_newest(&mut self) {
         let snapshot = self.snapshots.borrow_and_update().clone();
         let newest = snapshot.decisions.iter().map(|decision| decision.seq).max();
-        let text = match self.told {
+        let text = match self.sent {
             None => whole(&snapshot, self.load.as_ref()).map(|value| value.to_string()),
-            Some(told) => {
-                let new = snapshot.decisions.iter().filter(|decision| decision.seq > told);
+            Some(sent) => {
+                let new = snapshot.decisions.iter().filter(|decision| decision.seq > sent);
                 let event = |decision| Event::default().event("decision").json_data(decision).ok();
                 self.pending.extend(new.filter_map(event));
                 self.rendered.of(&snapshot, self.load.as_ref()).map(|text| text.to_string())
             }
         };
-        self.told = newest.max(self.told).or(Some(0));
+        self.sent = newest.max(self.sent).or(Some(0));
         self.pending.extend(text.map(|text| Event::default().event("snapshot").data(text)));
     }
 }
@@ -135,7 +135,7 @@ mod tests {
             load: None,
             closing: closing.clone(),
             pending: VecDeque::new(),
-            told: None,
+            sent: None,
             _permit: Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap(),
         };
         Box::pin(feed.into_stream().map(|event| event.unwrap().to_string()))
@@ -149,7 +149,7 @@ mod tests {
         let first = feed.next().await.unwrap();
         assert!(first.starts_with("event:snapshot\ndata:{"), "{first}");
         assert_eq!(first.matches("\"seq\":").count(), 2, "{first}");
-        // Two changes before the client looks: one snapshot, no decision lost.
+        // Two changes before the client reads: one snapshot, no decision lost.
         sender.send(with_decisions([3, 4, 5])).unwrap();
         sender.send(with_decisions([4, 5, 6])).unwrap();
         for seq in [5, 6] {

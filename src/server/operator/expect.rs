@@ -1,6 +1,6 @@
-//! Clients that say when they will ask for a model: an adapter is started in time.
+//! Announcements of clients that will send requests to a model: an adapter is started in time.
 //!
-//! It is a hint, not a promise: whether a start is worth it is decided by the policy.
+//! An announcement is a hint: the policy decides whether a start is worth its cost.
 
 use crate::context::ApiState;
 use crate::http::body::check_json_type;
@@ -17,13 +17,13 @@ use types::error::Error;
 use types::json::document;
 use warp::http::HeaderMap;
 
-/// The header of a request to a model that announces the next one.
+/// The header of a request to a model that announces the next request.
 const HEADER: &str = "x-concertina-expect";
-/// Largest body, in bytes: one short object.
+/// Maximum size of the body, in bytes: one short object.
 const BODY_BYTES_MAX: usize = 4096;
-/// Longest text of a duration: a sum of seconds near the largest number makes its reader panic.
+/// Maximum length of a duration: its parser panics at a sum of seconds near the largest number.
 const TEXT_MAX: usize = 16;
-/// The longest time that can be announced.
+/// The maximum time that can be announced.
 const WITHIN_MAX: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Deserialize)]
@@ -56,10 +56,10 @@ where
     json(&answer)
 }
 
-/// In how long the sender of these headers will ask for the model again, if it says so.
+/// Returns the announced time until the next request to the model, if the headers contain one.
 ///
 /// # Errors
-/// 400 if the header is no duration, or one longer than a day.
+/// 400 if the header is not a duration, or is longer than a day.
 pub(crate) fn announced(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
     let Some(text) = headers.get(HEADER) else { return Ok(None) };
     let text = text.to_str().map_err(|_| ()).unwrap_or("\u{fffd}");

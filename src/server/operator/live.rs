@@ -1,10 +1,10 @@
-//! The settings that can change while the server runs, as the program offers them to HTTP.
+//! The settings that can change while the server runs, as an interface for HTTP.
 
 use serde::Serialize;
 
-/// The settings in force, which the program owns.
+/// The current settings, which the program owns.
 pub trait LiveSettings: std::fmt::Debug + Send + Sync {
-    /// The settings that differ from those of the configuration file and the command line.
+    /// Returns the settings that differ from those of the configuration file and the command line.
     fn changed(&self) -> Vec<SettingChange>;
 
     /// Applies a line of the configuration file until the server ends or reads its file again.
@@ -18,7 +18,7 @@ pub trait LiveSettings: std::fmt::Debug + Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SettingChange {
     pub name: String,
-    /// The present value.
+    /// The current value.
     pub setting: String,
     /// The former value.
     pub before: String,

@@ -1,8 +1,8 @@
-//! The load generator of the web page: requests to the server's own engine, with which an operator
-//! can watch adapters turn on and off.
+//! The load generator of the web page: requests to the server's own engine, by which an operator
+//! can observe adapters turn on and off.
 //!
-//! The server sends them itself since a browser opens only six connections to one server. They
-//! are the least urgent of all, and end after a set time.
+//! The server sends the requests itself since a browser opens only six connections to one server.
+//! They have the least urgent priority, and end after a set time.
 
 use crate::http::object::Object;
 use engine::{EngineHandle, InferCall};
@@ -22,7 +22,7 @@ const SECONDS_MAX: u64 = 60;
 const PAUSE: Duration = Duration::from_millis(100);
 /// The least urgent priority.
 const PRIORITY: u32 = u32::MAX;
-/// Longest latency that is recorded, in microseconds: ten minutes.
+/// Maximum latency that is recorded, in microseconds: ten minutes.
 const LONGEST_US: u64 = 600_000_000;
 
 /// The settings of a run.
@@ -35,12 +35,12 @@ struct LoadRunSettings {
     seconds: u64,
 }
 
-/// The last run, as the page shows it.
+/// The last run, as shown on the page.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct LoadView {
     model: String,
     concurrency: usize,
-    /// In milliseconds since the server started; the end is the planned one while it runs.
+    /// In milliseconds since the server started; during the run, the end is the planned one.
     started_ms: u64,
     ends_ms: u64,
     running: bool,
@@ -53,7 +53,7 @@ pub(crate) struct LoadView {
 
 /// A load generator with at most one run at a time. Clones share it.
 #[derive(Clone)]
-pub(crate) struct LoadMaker {
+pub(crate) struct LoadGenerator {
     engine: EngineHandle,
     run: Arc<Mutex<Option<LoadRun>>>,
     /// Cancelled when the server shuts down.
@@ -68,12 +68,12 @@ struct LoadRun {
     over: CancellationToken,
 }
 
-impl LoadMaker {
-    pub(crate) fn new(engine: EngineHandle, closing: CancellationToken) -> LoadMaker {
-        LoadMaker { engine, run: Arc::default(), closing }
+impl LoadGenerator {
+    pub(crate) fn new(engine: EngineHandle, closing: CancellationToken) -> LoadGenerator {
+        LoadGenerator { engine, run: Arc::default(), closing }
     }
 
-    /// The present or last run; `None` before the first one.
+    /// Returns the current or last run; `None` before the first one.
     pub(crate) fn view(&self) -> Option<LoadView> {
         self.lock().as_ref().map(LoadRun::view)
     }
@@ -82,17 +82,17 @@ impl LoadMaker {
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a run as the body of a request describes it.
+    /// Starts a run with the settings in the body of a request.
     ///
     /// # Errors
-    /// 400 if the body is malformed, 404 if there is no such model, 422 if a setting is out of range,
-    /// 409 if a run is active.
+    /// 400 if the body is malformed, 404 if the model does not exist, 422 if a setting is out of
+    /// range, 409 if a run is active.
     pub(crate) fn start(&self, body: &[u8]) -> Result<(), Error> {
         let order = parse(body)?;
         let model = self.engine.model(&order.model, None)?;
         let reason = match (model.ensemble(), model.decoupled) {
-            (Some(_), _) => "is a chain of models; choose one of them",
-            (None, true) => "answers in parts; choose a model that answers whole",
+            (Some(_), _) => "is a chain of models; choose one of its models",
+            (None, true) => "returns partial answers; choose a model with whole answers",
             (None, false) => "",
         };
         if !reason.is_empty() {
@@ -105,17 +105,17 @@ impl LoadMaker {
         {
             let mut run = self.lock();
             if run.as_ref().is_some_and(|run| run.view.running) {
-                let busy = "the load maker is running; stop it first, or wait for its end";
+                let busy = "the load generator is running; stop it first, or wait for its end";
                 return Err(Error::new(ErrorKind::Conflict, busy));
             }
             *run = Some(LoadRun::new(&order, self.engine.uptime(), (stop.clone(), over.clone())));
         }
-        tracing::info!(model = %order.model, "making load: {} at once", order.concurrency);
+        tracing::info!(model = %order.model, "generating load: {} concurrent requests", order.concurrency);
         tokio::spawn(self.clone().keep_going(order, limit, (stop, over)));
         Ok(())
     }
 
-    /// Ends the run, if there is one, and waits until it is over.
+    /// Ends the run, if there is one, and waits until it has ended.
     pub(crate) async fn stop(&self) {
         let run = self.lock().as_ref().map(|run| (run.stop.clone(), run.over.clone()));
         if let Some((stop, over)) = run {
@@ -147,11 +147,11 @@ impl LoadMaker {
         over.cancel();
     }
 
-    /// Sends one request after the other, until it is dropped.
+    /// Sends one request after another, until it is dropped.
     async fn client(&self, model: &str) {
         loop {
             let begin = self.engine.uptime();
-            let answered = self.ask(model).await;
+            let answered = self.send(model).await;
             let took = self.engine.uptime().saturating_sub(begin);
             let failed = answered.is_err();
             if let Some(run) = self.lock().as_mut() {
@@ -163,8 +163,8 @@ impl LoadMaker {
         }
     }
 
-    /// A row of zeros, as in a warm-up.
-    async fn ask(&self, model: &str) -> Result<(), Error> {
+    /// Sends a row of zeros, as in a warm-up.
+    async fn send(&self, model: &str) -> Result<(), Error> {
         let model = self.engine.model(model, None)?;
         let inputs = warm_up_inputs(&model.signature, 1).into_iter().next().unwrap_or_default();
         let call = InferCall { priority: PRIORITY, ..InferCall::own(model, inputs) };
@@ -190,7 +190,7 @@ impl LoadRun {
             p99_ms: None,
             last_error: None,
         };
-        // The bounds are valid, so there is no error.
+        // The bounds are valid, so creation does not fail.
         LoadRun { view, times: Histogram::new_with_bounds(1, LONGEST_US, 2).ok(), stop, over }
     }
 

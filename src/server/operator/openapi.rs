@@ -1,5 +1,5 @@
-//! The description of every route (OpenAPI 3.1). `tests/server/openapi.rs` holds it to the routes
-//! and to what they answer.
+//! The description of every route (OpenAPI 3.1). `tests/server/openapi.rs` checks it against the
+//! routes and their answers.
 
 use crate::context::ApiState;
 use crate::http::guard::Head;

@@ -1,6 +1,6 @@
-//! The snapshot as JSON: the same for all event streams, and for `GET /api/snapshot`.
+//! The snapshot as JSON, shared by all event streams and `GET /api/snapshot`.
 
-use crate::operator::load::{LoadMaker, LoadView};
+use crate::operator::load::{LoadGenerator, LoadView};
 use adapter::entry::Usability;
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,11 +13,11 @@ use types::error::Error;
 pub(crate) struct RenderedSnapshot(Mutex<Option<(Arc<Snapshot>, Arc<str>)>>);
 
 impl RenderedSnapshot {
-    /// `None` if it cannot be put into JSON.
+    /// Returns the shared JSON; `None` if the snapshot cannot be serialized.
     pub(crate) fn of(
         &self,
         snapshot: &Arc<Snapshot>,
-        load: Option<&LoadMaker>,
+        load: Option<&LoadGenerator>,
     ) -> Option<Arc<str>> {
         let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, text)) = newest.as_ref().filter(|(of, _)| Arc::ptr_eq(of, snapshot)) {
@@ -31,28 +31,28 @@ impl RenderedSnapshot {
     }
 }
 
-/// With its decisions; `None` if it cannot be put into JSON.
-pub(crate) fn whole(snapshot: &Snapshot, load: Option<&LoadMaker>) -> Option<Value> {
-    let load = load.and_then(LoadMaker::view);
+/// Returns the snapshot with its decisions; `None` if it cannot be serialized.
+pub(crate) fn whole(snapshot: &Snapshot, load: Option<&LoadGenerator>) -> Option<Value> {
+    let load = load.and_then(LoadGenerator::view);
     snapshot_value(snapshot, load.as_ref()).ok()
 }
 
-/// The snapshot, with one `state` for each adapter, and the load generator.
+/// Returns the snapshot, with one `state` for each adapter, and the load generator.
 pub(crate) fn snapshot_value(snapshot: &Snapshot, load: Option<&LoadView>) -> Result<Value, Error> {
-    let mut whole = serde_json::to_value(snapshot).map_err(unspeakable)?;
+    let mut whole = serde_json::to_value(snapshot).map_err(not_serializable)?;
     let adapters: Result<Vec<_>, _> = snapshot.adapters.iter().map(adapter_value).collect();
     if let Some(shown) = whole.get_mut("adapters") {
         *shown = Value::Array(adapters?);
     }
     if let Some(fields) = whole.as_object_mut() {
-        fields.insert("load".into(), serde_json::to_value(load).map_err(unspeakable)?);
+        fields.insert("load".into(), serde_json::to_value(load).map_err(not_serializable)?);
     }
     Ok(whole)
 }
 
-/// An adapter for readers: `state` is its activity, or `unused`.
+/// Returns an adapter as JSON: `state` is its activity, or `unused`.
 pub(crate) fn adapter_value(adapter: &AdapterView) -> Result<Value, Error> {
-    let mut shown = serde_json::to_value(adapter).map_err(unspeakable)?;
+    let mut shown = serde_json::to_value(adapter).map_err(not_serializable)?;
     if let Some(fields) = shown.as_object_mut() {
         let activity = fields.remove("activity").unwrap_or_default();
         let unused = adapter.entry.state == Usability::Unused;
@@ -61,8 +61,8 @@ pub(crate) fn adapter_value(adapter: &AdapterView) -> Result<Value, Error> {
     Ok(shown)
 }
 
-fn unspeakable(error: serde_json::Error) -> Error {
-    Error::internal(format!("the snapshot is no JSON: {error}"))
+fn not_serializable(error: serde_json::Error) -> Error {
+    Error::internal(format!("failed to write the snapshot as JSON: {error}"))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use serde_json::json as value;
 use types::error::Error;
 use types::json::document;
 
-/// Largest body, in bytes: one short object.
+/// Maximum size of the body, in bytes: one short object.
 const BODY_BYTES_MAX: usize = 4096;
 
 #[derive(Deserialize)]

@@ -12,7 +12,7 @@ use warp::http::header::{
 };
 use warp::http::{HeaderValue, StatusCode};
 
-/// Nothing from elsewhere, nothing inline, no frame around it.
+/// Content security policy: only files of this server, nothing inline, no frame around the page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
@@ -21,7 +21,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 #[folder = "../../web"]
 struct WebFiles;
 
-/// The file at this path; `None` if there is none.
+/// Returns the file at this path; `None` if there is none.
 pub(crate) fn file(path: &str, head: &Head) -> Option<Outcome> {
     let name = match path.trim_start_matches('/') {
         "" => "index.html",
@@ -52,7 +52,7 @@ fn respond(name: &str, file: EmbeddedFile, head: &Head) -> Response {
     response
 }
 
-/// The first half of the file's hash, quoted.
+/// Returns the first half of the file's hash, quoted.
 fn etag(file: &EmbeddedFile) -> String {
     let hash = file.metadata.sha256_hash();
     let digits = hash.iter().take(16).fold(String::new(), |mut digits, byte| {
@@ -63,7 +63,7 @@ fn etag(file: &EmbeddedFile) -> String {
     format!("\"{digits}\"")
 }
 
-/// Whether an `If-None-Match` names this version; a weak mark of it will do.
+/// Returns true if an `If-None-Match` contains this version, also as a weak tag.
 fn names(value: &HeaderValue, etag: &str) -> bool {
     let listed = value.to_str().unwrap_or_default().split(',').map(str::trim);
     listed.map(|tag| tag.strip_prefix("W/").unwrap_or(tag)).any(|tag| tag == etag || tag == "*")

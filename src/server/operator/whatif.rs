@@ -1,5 +1,5 @@
-//! What would the last requests have cost otherwise? Computed in the background at the lowest
-//! priority when somebody asks, at most once an hour.
+//! The cost of the last requests under other settings. It is computed on request in the background
+//! at the lowest priority, at most once an hour.
 
 use engine::{EngineHandle, WhatifInputs};
 use serde::Serialize;
@@ -12,17 +12,17 @@ use tokio::sync::Semaphore;
 use types::clock;
 use types::error::Error;
 
-/// An answer that is older is computed anew, and sooner one that tells nothing.
+/// Maximum age of an answer; one without cases is computed again earlier.
 const FRESH: Duration = Duration::from_secs(3600);
 const FRESH_EMPTY: Duration = Duration::from_secs(5);
 
-/// The last answer, and whether another is being computed. Clones share both.
+/// The last answer, and a flag for a running computation. Clones share both.
 #[derive(Clone, Default)]
 pub(crate) struct WhatIf(Arc<WhatifShared>);
 
 struct WhatifShared {
     state: Mutex<WhatifState>,
-    /// Taken while a recording is built, which may take much memory.
+    /// Acquired while a recording is built, which may take much memory.
     recording: Semaphore,
 }
 
@@ -41,12 +41,12 @@ struct WhatifState {
 #[derive(Clone)]
 struct WhatifAnswer {
     at: Instant,
-    /// Number of changes of the settings before it was computed.
+    /// Number of changes of the settings before the computation.
     configured: u64,
     requests: usize,
     span: Duration,
     cases: Vec<Case>,
-    /// Why there are no cases.
+    /// The reason why there are no cases.
     reason: Option<String>,
 }
 
@@ -54,13 +54,13 @@ struct WhatifAnswer {
 struct WhatifView {
     /// `computing` until there is an answer, then `ready`.
     state: &'static str,
-    /// How old the answer is.
+    /// Age of the answer.
     age_ms: Option<u64>,
     requests: Option<usize>,
-    /// From the first request to the last.
+    /// Time from the first request to the last.
     span_ms: Option<u64>,
     cases: Vec<Case>,
-    /// Number of the best case, if one is better than what is so.
+    /// Index of the best case, if one is better than the current settings.
     best: Option<usize>,
     reason: Option<String>,
 }
@@ -70,8 +70,8 @@ impl WhatIf {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the caller is to compute an answer: nobody does, and there is none that is fresh.
-    /// Drops one for settings that are no longer in force.
+    /// Returns true if the caller must compute an answer: none is being computed, and there is no
+    /// recent one. Drops an answer for settings that are no longer in force.
     fn begins(&self, configured: u64) -> bool {
         let mut state = self.lock();
         state.answer.take_if(|answer| answer.configured != configured);
@@ -86,40 +86,40 @@ impl WhatIf {
         true
     }
 
-    /// The answer as JSON; computes one if there is none that is fresh.
+    /// Returns the answer as JSON; computes one if there is no recent one.
     ///
     /// # Errors
-    /// If the engine is gone, or no thread can be started.
+    /// If the engine has ended, or no thread can be started.
     pub(crate) async fn view(&self, engine: &EngineHandle) -> Result<impl Serialize, Error> {
         let configured = engine.configured();
         if self.begins(configured) {
             let computing = Computing(self.clone());
-            let asked = engine.whatif_inputs().await?;
+            let inputs = engine.whatif_inputs().await?;
             let snapshot = engine.snapshots().borrow().clone();
             let compute = move || {
-                let answer = answer(configured, &asked, &snapshot);
+                let answer = answer(configured, &inputs, &snapshot);
                 computing.0.lock().answer = Some(answer);
             };
             let thread = std::thread::Builder::new().name("whatif".to_owned());
             thread.spawn(move || at_lowest_priority(compute)).map_err(|error| {
-                Error::unavailable(format!("no thread can be started to compute it: {error}"))
+                Error::unavailable(format!("failed to start a thread for the computation: {error}"))
             })?;
         }
         Ok(self.present())
     }
 
-    /// The requests of the last day and the adapters, in JSON.
+    /// Returns the requests of the last day and the adapters, in JSON.
     ///
     /// # Errors
-    /// If another client is given it, or the engine is gone.
+    /// If the recording is being written for another client, or the engine has ended.
     pub(crate) async fn recording(&self, engine: &EngineHandle) -> Result<Vec<u8>, Error> {
         let Ok(_permit) = self.0.recording.try_acquire() else {
-            let busy = "the recording is being written for another client; ask again";
+            let busy = "the recording is being written for another client; retry later";
             return Err(Error::unavailable(busy));
         };
-        let asked = engine.whatif_inputs().await?;
+        let inputs = engine.whatif_inputs().await?;
         let snapshot = engine.snapshots().borrow().clone();
-        let written = tokio::task::spawn_blocking(move || write(&asked, &snapshot)).await;
+        let written = tokio::task::spawn_blocking(move || write(&inputs, &snapshot)).await;
         written.map_err(|error| Error::internal(error.to_string()))?
     }
 
@@ -138,7 +138,7 @@ impl WhatIf {
     }
 }
 
-/// Ends the computation however it ends.
+/// Ends the computation when dropped, whatever its result.
 struct Computing(WhatIf);
 
 impl Drop for Computing {
@@ -147,37 +147,37 @@ impl Drop for Computing {
     }
 }
 
-/// The requests as CSV and the adapters as TOML, in JSON.
-fn write(asked: &WhatifInputs, snapshot: &Snapshot) -> Result<Vec<u8>, Error> {
-    let situation = situation(asked, snapshot);
+/// Returns the requests as CSV and the adapters as TOML, in JSON.
+fn write(inputs: &WhatifInputs, snapshot: &Snapshot) -> Result<Vec<u8>, Error> {
+    let situation = situation(inputs, snapshot);
     let wrong = |error: String| Error::internal(format!("failed to write the recording: {error}"));
     let adapters = toml::to_string(&situation.mix).map_err(|error| wrong(error.to_string()))?;
     let recording = value!({ "trace": situation.trace.to_csv(), "adapters": adapters });
     serde_json::to_vec(&recording).map_err(|error| wrong(error.to_string()))
 }
 
-fn situation(asked: &WhatifInputs, snapshot: &Snapshot) -> Situation {
+fn situation(inputs: &WhatifInputs, snapshot: &Snapshot) -> Situation {
     let situation = Situation {
-        trace: Trace::of(&asked.arrivals, asked.now),
+        trace: Trace::of(&inputs.arrivals, inputs.now),
         mix: Mix::recorded(snapshot),
-        policy: asked.policy,
-        slo: asked.slo.as_secs_f64(),
-        ahead: asked.ahead,
-        min: asked.min,
-        cpu: asked.cpu,
+        policy: inputs.policy,
+        slo: inputs.slo.as_secs_f64(),
+        ahead: inputs.ahead,
+        min: inputs.min,
+        cpu: inputs.cpu,
     };
     situation.completed()
 }
 
-fn answer(configured: u64, asked: &WhatifInputs, snapshot: &Snapshot) -> WhatifAnswer {
-    let situation = situation(asked, snapshot);
+fn answer(configured: u64, inputs: &WhatifInputs, snapshot: &Snapshot) -> WhatifAnswer {
+    let situation = situation(inputs, snapshot);
     let requests = situation.trace.requests.len();
     let span = Duration::try_from_secs_f64(situation.trace.span()).unwrap_or_default();
     let (cases, reason) = match situation.cases() {
         Ok(cases) if cases.is_empty() => {
-            let asked = asked.arrivals.since(asked.now).next().is_some();
-            let measured = "no adapter was measured yet with the models that were asked for";
-            let reason = if asked { measured } else { "nothing was asked for yet" };
+            let has_requests = inputs.arrivals.since(inputs.now).next().is_some();
+            let measured = "no adapter has been measured yet with the requested models";
+            let reason = if has_requests { measured } else { "no request was received yet" };
             (cases, Some(reason.to_owned()))
         }
         Ok(cases) => (cases, None),
@@ -188,7 +188,7 @@ fn answer(configured: u64, asked: &WhatifInputs, snapshot: &Snapshot) -> WhatifA
 
 /// Runs a task on this thread after everything else that the machine has to do.
 fn at_lowest_priority(task: impl FnOnce()) {
-    // On Linux this is the priority of the thread, elsewhere that of the whole process.
+    // On Linux this is the priority of the thread, on other platforms that of the whole process.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(19) {
         tracing::debug!("failed to lower the priority: {error}");

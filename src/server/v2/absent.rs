@@ -1,5 +1,5 @@
-//! Extensions of Triton that this server does not have. Clients and tools ask for their state first,
-//! so that these routes answer as a Triton does on which nothing is turned on.
+//! Extensions of Triton that this server does not have. Clients and tools query their state first,
+//! so that these routes answer like a Triton server on which nothing is turned on.
 
 use crate::context::{ApiState, Target};
 use crate::http::guard::Head;

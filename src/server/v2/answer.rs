@@ -1,4 +1,4 @@
-//! A V2 inference answer, rendered to bytes: JSON, and after it raw tensors where requested.
+//! Rendering of a V2 inference answer: JSON, followed by raw tensors where requested.
 
 use crate::http::growing::Growing;
 use crate::v2::classification;
@@ -13,12 +13,12 @@ use types::error::Error;
 use types::json::{JsonData, document};
 use types::tensor::{Datatype, Tensor, Tensors};
 
-/// The outputs that a request asks for, and their form.
+/// The requested outputs, and their form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WantedOutputs {
     /// The form of outputs that are not named.
     pub(crate) binary: bool,
-    /// In the order of the request; empty for all outputs.
+    /// Outputs in the order of the request; empty for all outputs.
     pub(crate) named: Vec<Named>,
 }
 
@@ -27,12 +27,13 @@ pub(crate) struct WantedOutputs {
 pub(crate) struct Named {
     pub(crate) name: String,
     pub(crate) binary: bool,
-    /// The number of highest values of each row in place of the output; `None` for the output.
+    /// The number of highest values of each row to return in place of the output; `None` for the
+    /// output.
     pub(crate) classes: Option<NonZero<usize>>,
 }
 
 impl Named {
-    /// The output in the form that is answered.
+    /// Returns the output in the requested form.
     fn tensor<'a>(
         &self,
         model: &ModelInfo,
@@ -51,7 +52,7 @@ impl Named {
 }
 
 impl WantedOutputs {
-    /// Fills in the model's outputs where the request named none.
+    /// Adds the model's outputs if the request named none.
     ///
     /// # Errors
     /// 422 if the model has no such output, or one is named twice.
@@ -71,14 +72,14 @@ impl WantedOutputs {
                 return Err(Error::unprocessable(message));
             }
             if self.named[..at].iter().any(|earlier| earlier.name == *name) {
-                return Err(Error::unprocessable(format!("output '{name}' is asked for twice")));
+                return Err(Error::unprocessable(format!("output '{name}' is requested twice")));
             }
         }
         Ok(self)
     }
 }
 
-/// A body to send.
+/// The body of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RenderedBody {
     pub(crate) body: Bytes,
@@ -124,11 +125,11 @@ impl AnswerOutput<'_> {
     }
 }
 
-/// Renders the wanted outputs, in the order wanted.
+/// Renders the requested outputs, in the requested order.
 ///
 /// # Errors
-/// 422 if JSON cannot represent an output, or if an output has no classes; 500 if the engine left
-/// one out; 503 if there is no memory for the answer, which is charged to `account`.
+/// 422 if JSON cannot represent an output, or if an output has no classes; 500 if the engine
+/// omitted one; 503 if there is no memory for the answer, which is charged to `account`.
 pub(crate) fn render(
     model: &ModelInfo,
     id: Option<&str>,

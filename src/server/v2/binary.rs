@@ -1,4 +1,4 @@
-//! The binary tensor data extension: where the JSON part of a body ends and the tensors begin.
+//! The binary tensor data extension: the split of a body into its JSON part and the tensors.
 
 use bytes::Bytes;
 use types::error::Error;
@@ -12,32 +12,32 @@ pub(crate) const HEADER_LENGTH: HeaderName =
 #[derive(Debug)]
 pub(crate) struct SplitBody {
     pub(crate) json: Bytes,
-    /// The raw tensors, one behind the other; `None` if the request did not announce any.
+    /// The raw tensors, one after another; `None` if the request did not announce any.
     pub(crate) raw: Option<RawTensors>,
 }
 
-/// Hands out the raw tensors in order, sharing the body's memory.
+/// Returns the raw tensors in order, sharing the body's memory.
 #[derive(Debug)]
 pub(crate) struct RawTensors {
     rest: Bytes,
 }
 
-/// What `Inference-Header-Content-Length` says.
+/// Returns the value of `Inference-Header-Content-Length`.
 pub(crate) fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
     let mut values = headers.get_all(HEADER_LENGTH).iter();
     let (value, second) = (values.next(), values.next());
     if second.is_some() {
-        return Err(Error::malformed("Inference-Header-Content-Length is given twice"));
+        return Err(Error::malformed("Inference-Header-Content-Length is repeated"));
     }
     let Some(value) = value else { return Ok(None) };
     let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let length = digits.and_then(|digits| digits.parse().ok());
     let wrong =
-        || Error::malformed(format!("Inference-Header-Content-Length {value:?} is no length"));
+        || Error::malformed(format!("Inference-Header-Content-Length {value:?} is not a length"));
     length.map(Some).ok_or_else(wrong)
 }
 
-/// Splits a body behind its JSON part.
+/// Splits a body after its JSON part.
 pub(crate) fn split(mut body: Bytes, header_length: Option<usize>) -> Result<SplitBody, Error> {
     let Some(length) = header_length else { return Ok(SplitBody { json: body, raw: None }) };
     if length > body.len() {
@@ -51,7 +51,7 @@ pub(crate) fn split(mut body: Bytes, header_length: Option<usize>) -> Result<Spl
 }
 
 impl RawTensors {
-    /// The next `length` bytes.
+    /// Returns the next `length` bytes.
     pub(crate) fn take(&mut self, input: &str, length: usize) -> Result<Bytes, Error> {
         if length > self.rest.len() {
             return Err(Error::malformed(format!(
@@ -63,12 +63,12 @@ impl RawTensors {
         Ok(self.rest.split_to(length))
     }
 
-    /// Everything must have been taken.
+    /// Checks that all bytes have been taken.
     pub(crate) fn finish(&self) -> Result<(), Error> {
         if self.rest.is_empty() {
             return Ok(());
         }
-        let message = format!("{} bytes are left over behind the binary inputs", self.rest.len());
+        let message = format!("{} bytes are left after the binary inputs", self.rest.len());
         Err(Error::malformed(message))
     }
 }
@@ -105,7 +105,7 @@ mod tests {
         let first = raw.take("a", 2).unwrap();
         assert_eq!(first.as_ptr(), body[2..].as_ptr());
         assert!(raw.take("b", usize::MAX).is_err());
-        assert!(raw.finish().unwrap_err().message.contains("3 bytes are left over"));
+        assert!(raw.finish().unwrap_err().message.contains("3 bytes are left after"));
         assert_eq!(raw.take("b", 3).unwrap(), "cde");
         assert!(raw.finish().is_ok());
         assert!(split(body, Some(8)).is_err());

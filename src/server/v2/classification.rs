@@ -8,22 +8,23 @@ use std::num::NonZero;
 use types::error::Error;
 use types::tensor::{Datatype, Tensor, byte_elements, product};
 
-/// Most classes in one output, over all its rows. Each class is a text of a few dozen bytes.
+/// Maximum number of classes in one output, over all its rows. Each class is a text of a few dozen
+/// bytes.
 const CLASSES_MAX: usize = 1 << 20;
 /// The same for FP64, where a class is a text of up to 340 bytes.
 const LONG_CLASSES_MAX: usize = CLASSES_MAX / 8;
 
-/// Longest text of a value and its index, in bytes, and the same for FP64.
+/// Maximum length of the text of a value and its index, in bytes, and the same for FP64.
 const NUMBER_BYTES: usize = 80;
 const LONG_NUMBER_BYTES: usize = 360;
-/// Memory of a class besides its text, which exists twice, in bytes.
+/// Memory of a class in addition to its text, which exists twice, in bytes.
 const CLASS_BYTES: usize = 64;
 
-/// The `count` highest values of each row as `value:index[:label]`, in descending order. Of equal
-/// values, the one with the lower index comes first; NaN is the lowest value. All axes after the
-/// rows count as one, and floats are written with six decimals, as in Triton. `has_rows` is true if
-/// the first axis of the output is the rows even where it is the only one. `labels` are those of
-/// the model; they do not apply to an output with fewer values in a row than there are labels.
+/// Returns the `count` highest values of each row as `value:index[:label]`, in descending order. Of
+/// equal values, the one with the lower index comes first; NaN is the lowest value. All axes after
+/// the rows count as one, and floats are written with six decimals, as in Triton. `has_rows` is
+/// true if the first axis of the output is the rows even if it is the only one. `labels` are those
+/// of the model; they do not apply to an output with fewer values in a row than there are labels.
 ///
 /// # Shapes
 /// - output: `[rows, …]`, or without rows `[classes]` or `[]`
@@ -45,7 +46,9 @@ pub(crate) fn classify(
     let size = output.datatype.size().filter(|_| output.datatype != Datatype::Bool);
     let Some(size) = size else {
         let datatype = output.datatype;
-        return Err(wrong(format!("no classes can be made of {datatype}; ask for it as it is")));
+        return Err(wrong(format!(
+            "no classes exist for {datatype}; request the output without classification"
+        )));
     };
     let has_rows = output.shape.len() > usize::from(!has_rows);
     let (rows, axes) = match output.shape.split_first() {
@@ -58,7 +61,7 @@ pub(crate) fn classify(
     if rows.checked_mul(count).is_none_or(|all| all > most) {
         return Err(wrong(format!(
             "classification: {count} classes of each of {rows} rows are more than {most}; \
-             ask for fewer"
+             request fewer"
         )));
     }
     let labels = if labels.len() <= classes { labels } else { &[] };
@@ -75,7 +78,7 @@ pub(crate) fn classify(
     tensor.map_err(|error| Error::internal(error.to_string()))
 }
 
-/// The `count` highest values of one row of elements of `size` bytes.
+/// Returns the `count` highest values of one row of elements of `size` bytes.
 fn best(
     datatype: Datatype,
     row: &[u8],
@@ -154,7 +157,7 @@ fn text(datatype: Datatype, bytes: &[u8]) -> String {
     match element(datatype, bytes) {
         Element::Unsigned(value) => value.to_string(),
         Element::Signed(value) => value.to_string(),
-        // Lower case, as C writes it.
+        // In lower case, as in C.
         Element::Float(value) if value.is_nan() => "nan".into(),
         Element::Float(value) => format!("{value:.6}"),
     }
@@ -202,7 +205,7 @@ mod tests {
         let data = (&[2, 4][..], "[1, 5, 10, 4, 7, 7, -1, 7]");
         let two = ["10.000000:2:two", "5.000000:1:one", "7.000000:0:none", "7.000000:1:one"];
         check(Datatype::Fp32, data, 2, (&[2, 2], &two));
-        // The output has fewer values than there are labels: it holds the best class itself.
+        // The output has fewer values than there are labels: it contains the best class itself.
         check(Datatype::Int64, (&[2, 1], "[2, 0]"), 1, (&[2, 1], &["2:0", "0:0"]));
         let data = (&[1, 4][..], "[1, 5, 10, 4]");
         check(Datatype::Int32, data, 9, (&[1, 4], &["10:2:two", "5:1:one", "4:3", "1:0:none"]));
@@ -251,14 +254,14 @@ mod tests {
         for (datatype, data) in [(Datatype::Bool, "[true]"), (Datatype::Bytes, "[\"a\"]")] {
             let error = classes(datatype, &[1, 1], data, 1).unwrap_err();
             assert_eq!(error.kind.status(), 422);
-            assert!(error.message.contains("no classes can be made of"), "{error}");
+            assert!(error.message.contains("no classes exist for"), "{error}");
         }
         let shape = vec![2, CLASSES_MAX];
         let data = vec![0; 2 * CLASSES_MAX].into();
         let tensor = Tensor::new("y", Datatype::Uint8, shape, data).unwrap();
         let count = |count| NonZero::new(count).unwrap();
         let classify = |most| classify(&tensor, count(most), true, &[], |_| Ok(()));
-        assert!(classify(usize::MAX).unwrap_err().message.contains("ask for fewer"));
+        assert!(classify(usize::MAX).unwrap_err().message.contains("request fewer"));
         assert_eq!(classify(2).unwrap().shape, [2, 2]);
     }
 }

@@ -21,7 +21,7 @@ use types::error::Error;
 use types::json::document;
 use types::tensor::Datatype;
 
-/// Largest body of these routes, in bytes: one short object.
+/// Maximum size of the body of these routes, in bytes: one short object.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// One line of the index; `state` is `READY`, `LOADING`, `UNLOADING` or `UNAVAILABLE`.
@@ -33,7 +33,7 @@ struct IndexEntry {
     reason: String,
 }
 
-/// Other fields are ignored, as in inference: the request changes nothing.
+/// Other fields are ignored, as in inference: the request has no effect on the state.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct IndexRequest {
@@ -43,7 +43,7 @@ struct IndexRequest {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct ChangeRequest {
-    /// Only the names matter. A value that is parsed may be nested without a bound.
+    /// Only the names are needed. A value that is parsed may be nested without a limit.
     parameters: BTreeMap<String, IgnoredAny>,
 }
 
@@ -60,12 +60,12 @@ where
     let names = api.engine.model_names().await?;
     let snapshot = api.engine.snapshots().borrow().clone();
     let mut entries = list(names, &snapshot.models);
-    entries.retain(|entry| !request.ready || entry.state == state_word(ModelState::Ready));
+    entries.retain(|entry| !request.ready || entry.state == state_name(ModelState::Ready));
     json(&entries)
 }
 
-/// The state as Triton's index of the repository names it.
-fn state_word(state: ModelState) -> &'static str {
+/// Returns the state's name in Triton's index of the repository.
+fn state_name(state: ModelState) -> &'static str {
     match state {
         ModelState::Ready => "READY",
         ModelState::Loading => "LOADING",
@@ -74,20 +74,20 @@ fn state_word(state: ModelState) -> &'static str {
     }
 }
 
-/// The known models, then those that only the repository has.
+/// Returns the known models, then those that only the repository has.
 fn list(names: Vec<String>, models: &[ModelView]) -> Vec<IndexEntry> {
     let known: HashSet<&str> = models.iter().map(|model| model.name.as_str()).collect();
     let unloaded = names.into_iter().filter(|name| !known.contains(name.as_str()));
     let unloaded = unloaded.map(|name| IndexEntry {
         name,
         version: String::new(),
-        state: state_word(ModelState::Unavailable),
+        state: state_name(ModelState::Unavailable),
         reason: "not loaded".into(),
     });
     let entry = |model: &ModelView| IndexEntry {
         name: model.name.clone(),
         version: model.version.clone(),
-        state: state_word(model.state),
+        state: state_name(model.state),
         reason: model.reason.clone().unwrap_or_default(),
     };
     let mut entries: Vec<_> = models.iter().map(entry).chain(unloaded).collect();
@@ -95,7 +95,7 @@ fn list(names: Vec<String>, models: &[ModelView]) -> Vec<IndexEntry> {
     entries
 }
 
-/// `POST /v2/repository/models/{m}/load`: reads the model again, and serves it once it is loaded.
+/// `POST /v2/repository/models/{m}/load`: reads the model again, and serves it after its load.
 pub(crate) async fn load<S, B, E>(api: &ApiState, name: &str, head: &Head, body: S) -> Outcome
 where
     S: Stream<Item = Result<B, E>>,
@@ -106,7 +106,7 @@ where
     if let Some(name) = request.parameters.keys().next() {
         let shown: String = name.chars().take(100).collect();
         let message = format!(
-            "load takes no parameter '{shown}': a model is what its folder in the repository says"
+            "load has no parameter '{shown}'; a model is defined by its folder in the repository"
         );
         return Err(Error::unprocessable(message).into());
     }
@@ -121,7 +121,7 @@ where
     B: Buf,
     E: std::fmt::Display,
 {
-    // `unload_dependents` is the one parameter of the protocol. The models of an ensemble stay
+    // `unload_dependents` is the only parameter of the protocol. The models of an ensemble stay
     // loaded, since other requests and ensembles may use them.
     let _: ChangeRequest = read_change(api, head, body).await?;
     api.engine.unload_model(name).await?;
@@ -162,7 +162,7 @@ fn parse<T: for<'a> Deserialize<'a> + Default>(body: &[u8]) -> Result<T, Error> 
         return Ok(T::default());
     }
     let parsed: Result<Object<T>, _> = serde_json::from_slice(body);
-    let wrong = |error| Error::malformed(format!("the body is not what this takes: {error}"));
+    let wrong = |error| Error::malformed(format!("the body is invalid: {error}"));
     Ok(parsed.map_err(wrong)?.0)
 }
 
@@ -183,8 +183,8 @@ pub(crate) fn config(api: &ApiState, target: &Target, head: &Head) -> Outcome {
     json(&describe(&model))
 }
 
-/// The fields of Triton's `ModelConfig` (`model_config.proto`) that mean something here. Requests
-/// of more rows than `max_batch_size` are taken too: they are cut into chunks.
+/// Returns the supported fields of Triton's `ModelConfig` (`model_config.proto`). Requests of more
+/// rows than `max_batch_size` are accepted too: they are cut into chunks.
 fn describe(model: &ModelInfo) -> Value {
     let mode = model.interface().rows;
     let tensor = |spec: &TensorSpec| describe_tensor(spec, mode);
@@ -217,7 +217,7 @@ fn describe(model: &ModelInfo) -> Value {
     })
 }
 
-/// Dimensions are without the batch axis where `max_batch_size` is above 0, else with all axes.
+/// Dimensions are without the batch axis if `max_batch_size` is above 0, otherwise with all axes.
 fn describe_tensor(spec: &TensorSpec, mode: RowMode) -> Value {
     let datatype = spec.datatype();
     let name = match datatype {

@@ -1,7 +1,7 @@
 //! Open Inference Protocol V2: health, metadata and inference.
 
 use crate::context::{ApiState, Target};
-use crate::http::beside::beside;
+use crate::http::blocking::run_blocking_if_large;
 use crate::http::body::{Bodies, check_inference_type, is_file};
 use crate::http::front::ChargedMark;
 use crate::http::guard::Head;
@@ -27,10 +27,10 @@ use types::error::{Error, ErrorKind};
 use types::tensor::Tensors;
 use warp::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Ids of the adapters that answered, in row order.
+/// Ids of the adapters that ran a request, in row order.
 const ADAPTER: HeaderName = HeaderName::from_static("x-concertina-adapter");
 
-/// Where the time went, in milliseconds: browsers show it (W3C Server Timing).
+/// Durations of the phases of a request, in milliseconds: browsers show them (W3C Server Timing).
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// The trace that the request belongs to (W3C Trace Context, level 2).
@@ -42,7 +42,7 @@ pub(crate) fn live(head: &Head) -> Outcome {
     json(&value!({ "live": true }))
 }
 
-/// `GET /v2/health/ready`: some adapter is on and healthy, or can be started.
+/// `GET /v2/health/ready`: an adapter is on and healthy, or can be started.
 pub(crate) fn ready(api: &ApiState, head: &Head) -> Outcome {
     head.must_read()?;
     let snapshot = api.engine.snapshots().borrow().clone();
@@ -98,7 +98,7 @@ fn describe(model: &ModelInfo, versions: &[&str]) -> Value {
     })
 }
 
-/// -1 stands for any length, that of a batch axis too.
+/// -1 stands for any length, including that of a batch axis.
 fn describe_tensor(spec: &TensorSpec, mode: RowMode) -> Value {
     let shape = spec.public_shape(mode);
     value!({ "name": spec.name, "datatype": spec.datatype().as_str(), "shape": shape })
@@ -111,7 +111,7 @@ pub(crate) fn model_ready(api: &ApiState, target: &Target, head: &Head) -> Outco
     json(&value!({ "name": model.name, "ready": true }))
 }
 
-/// `POST /v2/models/{m}[/versions/{v}]/infer`. Dropping the future takes the request back.
+/// `POST /v2/models/{m}[/versions/{v}]/infer`. Dropping the future cancels the request.
 pub(crate) async fn infer<S, B, E>(api: &ApiState, target: Target, head: &Head, body: S) -> Outcome
 where
     S: Stream<Item = Result<B, E>>,
@@ -131,20 +131,20 @@ where
     Ok(response)
 }
 
-/// The header with the trace that a request belongs to, if it belongs to one.
+/// Returns the header with the trace of a request, if it belongs to one.
 pub(crate) fn trace_header(span: &RequestSpan) -> Option<(HeaderName, HeaderValue)> {
     let header = span.response_header().and_then(|header| HeaderValue::try_from(header).ok());
     header.map(|header| (TRACE, header))
 }
 
-/// Adds the header with the ids of the adapters that answered.
+/// Adds the header with the ids of the adapters that ran the request.
 pub(crate) fn name_adapters(response: &mut Response, adapters: &str) {
     if let Ok(value) = HeaderValue::from_str(adapters) {
         response.headers_mut().insert(ADAPTER, value);
     }
 }
 
-/// Where an answer was run, for the trace.
+/// Returns adapters and durations of an answer, for the trace.
 pub(crate) fn ran<'a>(answer: &InferAnswer, adapters: &'a str) -> Ran<'a> {
     let (queue, run, batch_rows) = (answer.queue_time, answer.run_time, answer.batch_rows);
     Ran { adapters, queue, run, batch_rows }
@@ -186,7 +186,7 @@ where
     let served = serve(api, target, model.clone(), request.inputs, call, span).await;
     if let Some(within) = announced {
         let passed = api.engine.uptime().saturating_sub(received);
-        // An engine that is too busy to hear of it is on anyway.
+        // If the engine is too busy to receive it, adapters are on anyway.
         let _ = api.engine.announce(model, client, within.saturating_sub(passed));
     }
     let (model, answer) = served?;
@@ -197,7 +197,7 @@ where
     Ok(reply(rendered, &ran))
 }
 
-/// Answers in the shape that the request has.
+/// Answers in the same form as the request.
 pub(crate) async fn serve(
     api: &ApiState,
     target: &Target,
@@ -233,7 +233,7 @@ fn find(api: &ApiState, target: &Target) -> Result<Arc<ModelInfo>, Error> {
     api.engine.model(&target.name, target.version.as_deref())
 }
 
-/// A client's request to a model. Its inputs carry the charge of their memory.
+/// Reads a client's request to a model. Its inputs carry the charge of their memory.
 pub(crate) async fn read<S, B, E>(
     bodies: &Bodies,
     model: &ModelInfo,
@@ -271,7 +271,7 @@ async fn parse(
 ) -> Result<InferRequest, Error> {
     let json_bytes = header_length.unwrap_or(body.len());
     let terms = RequestBounds::new(model.interface(), bodies.account());
-    beside(json_bytes, move || request::parse(body, header_length, &terms)).await
+    run_blocking_if_large(json_bytes, move || request::parse(body, header_length, &terms)).await
 }
 
 async fn render(
@@ -287,7 +287,7 @@ async fn render(
     let json_bytes = sizes.map(|tensor| tensor.data.len()).sum();
     let outputs = answer.outputs;
     let work = move || answer::render(&model, id.as_deref(), &outputs, &wanted, &account);
-    beside(json_bytes, work).await
+    run_blocking_if_large(json_bytes, work).await
 }
 
 fn reply(rendered: RenderedBody, ran: &Ran<'_>) -> Response {
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_say_where_the_json_ends() {
+    fn replies_contain_the_length_of_the_json() {
         let body = Bytes::from_static(b"{}raw");
         let response =
             reply(RenderedBody { body, header_length: Some(2) }, &ran("cpu,vulkan-1-2-0"));

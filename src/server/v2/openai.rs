@@ -1,4 +1,4 @@
-//! The models as the OpenAI API lists them. Clients of that API read this list first.
+//! The models in the form of the OpenAI API, whose clients read this list first.
 
 use crate::context::ApiState;
 use crate::http::guard::Head;
@@ -25,14 +25,14 @@ pub(crate) fn model(api: &ApiState, name: &str, head: &Head) -> Outcome {
     }
 }
 
-/// The reason why a model is not in the list.
+/// Returns the reason why a model is not in the list.
 fn reason(api: &ApiState, name: &str) -> String {
     let checked = api.engine.check_ready(name, None);
     checked.map_or_else(|error| error.message, |_| format!("model '{name}' was not ready"))
 }
 
-/// `created` is the time of the last change of the model's files; a model in the binary has the
-/// time at which the server started.
+/// `created` is the time of the last change of the model's files; for an embedded model, the start
+/// of the server.
 fn describe(model: &ModelInfo, started: u64) -> Value {
     value!({
         "id": model.name,

@@ -1,9 +1,9 @@
-//! A V2 inference request, parsed from bytes. It knows no model yet.
+//! Parsing of a V2 inference request, independent of the model.
 //!
-//! A body that is not a V2 request is 400. A V2 request that contradicts itself or its datatype
-//! (a wrong count, a number out of range, a negative dimension) is 422. Parameters and fields
-//! without a meaning here are ignored, since clients add their own (KServe's SDK puts `model_name`
-//! into the body). Parameters that would change the answer are rejected.
+//! A body that is not a V2 request is 400. A V2 request that contradicts itself or its datatype (a
+//! wrong count, a number out of range, a negative dimension) is 422. Unknown parameters and fields
+//! are ignored, since clients add their own (KServe's SDK adds `model_name` to the body).
+//! Parameters that would change the answer are rejected.
 
 use crate::http::fields::{Dimensions, List, Nullable, Scalar, Text};
 use crate::http::object::Object;
@@ -23,21 +23,22 @@ use types::json::document::{self, DocumentError, Outline, SentDocument};
 use types::json::{self, ExpectedTensor};
 use types::tensor::{Datatype, Tensor, Tensors};
 
-/// Inputs and outputs that are parsed beyond those of a model, so that an error can name them.
+/// Inputs and outputs that are parsed in addition to those of a model, so that an error can name
+/// them.
 const UNKNOWN_MAX: usize = 16;
 
-/// Most arrays and objects around a value, as serde_json's own bound.
+/// Maximum depth of nested arrays and objects, equal to serde_json's own limit.
 const DEPTH_MAX: usize = 128;
 
-/// Longest string besides the data of tensors, in bytes: serde_json repeats such a string in
-/// errors.
+/// Maximum length of a string other than the data of tensors, in bytes: serde_json repeats such a
+/// string in errors.
 const FORM_STRING_MAX: usize = 64 * 1024;
 
 /// Copies of a string with escapes that exist while it is parsed: serde_json's, which may have
 /// twice its length, and one for the tensor.
 const ESCAPED_COPIES: usize = 3;
 
-/// The bounds of one request.
+/// The limits of one request.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestBounds {
     inputs_max: usize,
@@ -62,7 +63,7 @@ pub(crate) struct InferRequest {
     pub(crate) id: Option<String>,
     pub(crate) inputs: Tensors,
     pub(crate) wanted: WantedOutputs,
-    /// The client's own timeout; an answer after it is useless.
+    /// The client's own timeout; a later answer is useless.
     pub(crate) timeout: Option<Duration>,
     /// 1 is the most urgent; 0 stands for the default.
     pub(crate) priority: u32,
@@ -75,7 +76,7 @@ struct RequestBody<'a> {
     outputs: Option<Vec<Object<RequestedOutput>>>,
 }
 
-/// The form of a request body with bounded numbers of inputs and outputs.
+/// The form of a request body with limited numbers of inputs and outputs.
 #[derive(Clone)]
 struct RequestSeed {
     inputs: List<()>,
@@ -159,7 +160,7 @@ pub(crate) struct RequestParameters<'a> {
     priority: Option<Scalar<u64>>,
     /// A number or a string, 0 or empty for none, as in Triton's sequence extension.
     ///
-    /// They stay text: a parsed value of any form may be nested without a bound and takes many
+    /// They remain text: a parsed value of any form may be nested without a limit and takes many
     /// times the memory.
     #[serde(borrow)]
     sequence_id: Option<&'a RawValue>,
@@ -175,12 +176,12 @@ impl RequestParameters<'_> {
         Some(micros).filter(|limit| *limit > 0).map(Duration::from_micros)
     }
 
-    /// A number that is too large stands for the least urgent priority.
+    /// Returns the priority; a number that is too large stands for the least urgent one.
     pub(crate) fn priority(&self) -> u32 {
         u32::try_from(self.priority.map_or(0, |Scalar(number)| number)).unwrap_or(u32::MAX)
     }
 
-    /// Rejects requests of a sequence, which only models with a state can answer.
+    /// Rejects requests of a sequence, which only stateful models can answer.
     pub(crate) fn check_stateless(&self) -> Result<(), Error> {
         let named = self.sequence_id.is_some_and(|id| !["0", "\"\""].contains(&id.get()));
         let is_set = |flag: Option<&RawValue>| flag.is_some_and(|flag| flag.get() == "true");
@@ -221,14 +222,14 @@ struct RequestedOutput {
 #[serde(default)]
 struct RequestedOutputParameters {
     binary_data: Option<Scalar<bool>>,
-    /// How many classes of each row, 0 for the output as it is, as in Triton.
+    /// Number of classes of each row, 0 for the output itself, as in Triton.
     classification: Option<Scalar<u64>>,
     shared_memory_region: Option<IgnoredAny>,
 }
 
 impl InferRequest {
-    /// One row of one input that takes a whole file, as a BYTES element: its length, then the
-    /// file.
+    /// Returns one row of one input that takes a whole file, as a BYTES element: its length, then
+    /// the file.
     pub(crate) fn of_file(input: &str, element: Bytes) -> Result<InferRequest, Error> {
         let tensor = Tensor::new(input, Datatype::Bytes, vec![1, 1], element);
         let tensor = tensor.map_err(|error| Error::internal(error.to_string()))?;
@@ -279,13 +280,13 @@ fn not_a_request(error: impl fmt::Display) -> Error {
     Error::malformed(format!("the body is not a V2 inference request: {error}"))
 }
 
-/// Refuses text that would make the parser hold much memory, and charges what the rest makes it
-/// hold.
+/// Rejects text that would make the parser use much memory, and charges the memory that parsing the
+/// rest needs.
 pub(crate) fn check_outline(text: &[u8], account: &Account) -> Result<HeldMemory, Error> {
     let Outline { depth, form_string, escaped_string } = Outline::of(text);
     if depth > DEPTH_MAX {
         return Err(not_a_request(format!(
-            "arrays and objects are nested {depth} deep; at most {DEPTH_MAX} are possible"
+            "arrays and objects are nested {depth} deep; the maximum is {DEPTH_MAX}"
         )));
     }
     if form_string > FORM_STRING_MAX {
@@ -332,7 +333,7 @@ impl<'a> Input<'a> {
         Datatype::parse(&self.datatype.0).ok_or_else(|| {
             let known = Datatype::ALL.map(Datatype::as_str).join(", ");
             let (name, datatype) = (self.name(), &self.datatype.0);
-            let message = format!("input '{name}': datatype '{datatype}' is none of {known}");
+            let message = format!("input '{name}': datatype '{datatype}' is not one of {known}");
             Error::unprocessable(message)
         })
     }
@@ -340,7 +341,7 @@ impl<'a> Input<'a> {
     fn shape(&self) -> Result<Vec<usize>, Error> {
         let dimension = |dim: &i64| {
             usize::try_from(*dim).map_err(|_| {
-                let message = format!("input '{}': dimension {dim} is not possible", self.name());
+                let message = format!("input '{}': dimension {dim} is invalid", self.name());
                 Error::unprocessable(message)
             })
         };

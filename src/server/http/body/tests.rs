@@ -1,4 +1,4 @@
-//! Bodies in pieces, their bounds, and content types.
+//! Bodies in pieces, their limits, and content types.
 
 use super::*;
 use futures_util::stream;
@@ -74,7 +74,7 @@ async fn declared_bodies_take_no_more_memory_than_has_arrived() {
     let bodies = bodies(1_000_000, 1_000_000);
     let declared = header("content-length", "1000000");
     let body = bodies.collect(&declared, parts(&[HUNDRED; 3])).await.unwrap();
-    // The stream ended early, so the rest of the memory is given back.
+    // The stream ended early, so the rest of the memory is released.
     assert!((300..2000).contains(&bodies.memory.used()), "{}", bodies.memory.used());
     drop(body);
 }
@@ -112,7 +112,7 @@ async fn compressed_bodies_have_the_same_bounds() {
     let bodies = bodies(100_000, 400_000);
     let body = compressed(&bodies, gzip(&[b'x'; 100_000])).await.unwrap();
     assert_eq!(body.bytes, [b'x'; 100_000][..]);
-    // The decompressed bytes are charged, and the compressed ones no longer.
+    // The decompressed bytes are charged, and the compressed ones are not any longer.
     let used = bodies.memory.used();
     assert!((100_000..200_000).contains(&used), "{used}");
     drop(body);
@@ -137,7 +137,7 @@ async fn bodies_of_other_codings_are_refused() {
 }
 
 #[test]
-fn files_are_told_from_requests() {
+fn files_are_distinguished_from_requests() {
     let cases: [(&str, Option<usize>, &[u8], bool); 9] = [
         ("image/png", None, b"\x89PNG", true),
         ("application/octet-stream", None, b"{}", true),

@@ -33,14 +33,14 @@ fn packed(coding: Coding, bytes: &[u8]) -> Vec<u8> {
     coding.write(bytes, Vec::new()).unwrap()
 }
 
-/// A charge that can grow to a number of bytes.
+/// Returns a charge that can grow to a number of bytes.
 fn held(bytes: usize) -> HeldMemory {
     Memory::new(bytes).of(1).answer()
 }
 
 proptest! {
     #[test]
-    fn what_was_compressed_comes_back(bytes in prop::collection::vec(any::<u8>(), 0..5000)) {
+    fn compressed_data_are_decompressed_to_the_original(bytes in prop::collection::vec(any::<u8>(), 0..5000)) {
         for coding in [Coding::Gzip, Coding::Deflate] {
             prop_assert_eq!(all(coding, &packed(coding, &bytes)).unwrap(), bytes.clone());
         }
@@ -68,7 +68,7 @@ fn broken_data_are_malformed() {
             assert!(error.message.starts_with(&begin), "{error}");
         }
     }
-    // Members are one body (RFC 1952, section 2.2), up to a number of them.
+    // Members form one body (RFC 1952, section 2.2), up to a maximum number.
     let empty = packed(Coding::Gzip, b"");
     assert_eq!(all(Coding::Gzip, &empty.repeat(MEMBERS_MAX)).unwrap(), "");
     let error = all(Coding::Gzip, &empty.repeat(MEMBERS_MAX + 1)).unwrap_err();
@@ -164,7 +164,7 @@ async fn long_answers_are_compressed() {
     assert_eq!(body.len(), COMPRESSED_BYTES_MIN);
 }
 
-/// 100 000 numbers from 0 to 1 whose digits look random, by a linear congruential generator.
+/// Returns 100 000 numbers from 0 to 1 with random digits, from a linear congruential generator.
 fn numbers() -> Vec<f32> {
     let mut state = 1_u64;
     let next = || {
@@ -189,7 +189,7 @@ async fn json_is_compressed_and_raw_floats_are_not() {
 }
 
 #[tokio::test]
-async fn what_gains_nothing_stays_as_it_is() {
+async fn incompressible_answers_are_not_changed() {
     let (headers, _) = answered(Some(Coding::Gzip), vec![b'x'; COMPRESSED_BYTES_MIN - 1]).await;
     assert!(!headers.contains_key(CONTENT_ENCODING) && !headers.contains_key(VARY));
     for length in [4096, 1 << 20] {

@@ -1,4 +1,4 @@
-//! Real sockets against the accept loop, with small warp routes behind it.
+//! Real sockets against the accept loop, with small warp routes.
 
 use super::*;
 use crate::http::keys::KeyRing;
@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use warp::Filter;
 
-/// Far larger than the sockets' buffers.
+/// Much larger than the sockets' buffers.
 const HUGE: usize = 64 * 1024 * 1024;
 
 fn limits() -> ApiLimits {
@@ -80,9 +80,12 @@ async fn read_all(mut stream: TcpStream) -> String {
     answer
 }
 
-/// Well before the grace period is over.
+/// Well before the end of the grace period.
 async fn ends_soon(server: JoinHandle<()>) {
-    tokio::time::timeout(Duration::from_secs(5), server).await.expect("goes on").unwrap();
+    tokio::time::timeout(Duration::from_secs(5), server)
+        .await
+        .expect("the server does not end")
+        .unwrap();
 }
 
 async fn get(address: SocketAddr, path: &str) -> String {
@@ -104,7 +107,7 @@ async fn get_until(address: SocketAddr, status: &str) {
 }
 
 #[tokio::test]
-async fn connections_over_the_cap_are_told_so() {
+async fn connections_over_the_cap_are_answered_503() {
     let allow_origins = vec!["https://page.example".to_owned()];
     let running = start(ApiLimits { allow_origins, ..limits() }).await;
     let mut first = send(running.address, "GET /ok HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -146,7 +149,7 @@ async fn health_is_answered_to_an_address_that_has_used_up_its_connections() {
     let running = start(limits()).await;
     let mut first = send(running.address, "GET /ok HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(first.read(&mut [0; 1024]).await.unwrap() > 0);
-    // Far more than are served over the cap, none of which sends a request.
+    // Many more than are served over the cap, none of which sends a request.
     let mut idle = Vec::new();
     for _ in 0..200 {
         idle.push(TcpStream::connect(running.address).await.unwrap());
@@ -161,12 +164,12 @@ async fn health_is_answered_to_an_address_that_has_used_up_its_connections() {
 #[tokio::test]
 async fn clients_that_do_not_read_are_dropped() {
     let running = start(limits()).await;
-    let _deaf = send(running.address, "GET /huge HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let _unread = send(running.address, "GET /huge HTTP/1.1\r\nhost: x\r\n\r\n").await;
     get_until(running.address, "HTTP/1.1 503").await;
     get_until(running.address, "HTTP/1.1 200").await;
 }
 
-/// A certificate for `localhost`, and a client that trusts it.
+/// A certificate for `localhost`, and a client that accepts it.
 fn secure() -> (Tls, TlsConnector) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -187,12 +190,12 @@ async fn clients_that_do_not_read_are_dropped_over_tls_as_well() {
     let (tls, connector) = secure();
     let running = start(ApiLimits { tls: Some(tls), ..limits() }).await;
     let stream = TcpStream::connect(running.address).await.unwrap();
-    let mut deaf = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
-    deaf.write_all(b"GET /huge HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut unread = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+    unread.write_all(b"GET /huge HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     tokio::time::sleep(limits().write_timeout * 3).await;
     let mut got = Vec::new();
     // The connection ends without a `close_notify` of TLS.
-    assert!(deaf.read_to_end(&mut got).await.is_err());
+    assert!(unread.read_to_end(&mut got).await.is_err());
     assert!(got.starts_with(b"HTTP/1.1 200") && got.len() < HUGE, "{} bytes", got.len());
 }
 

@@ -37,7 +37,7 @@ fn a_certificate_and_its_key_are_read() {
     let folder = Folder::new("tls-good");
     let (certificate, key) = pair();
     let (more, _) = pair();
-    // What else stands in the file is passed over.
+    // Other text in the file is ignored.
     let chain = format!("for localhost\n{certificate}\nits authority\n{more}");
     let chain = folder.write("c.pem", &chain);
     let config = read(&chain, &folder.write("k.pem", &key)).unwrap();
@@ -54,28 +54,28 @@ fn mistakes_name_the_file_and_what_is_wrong() {
     let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let locked = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
     for (certificate, key, words) in [
-        ("", key.as_str(), "c.pem holds no certificate"),
-        (&key, &key, "c.pem holds no certificate"),
+        ("", key.as_str(), "c.pem contains no certificate"),
+        (&key, &key, "c.pem contains no certificate"),
         (&spoilt, &key, "in the certificate"),
-        (nonsense, &key, "cannot use the certificate"),
-        (&certificate, "", "k.pem holds no private key"),
-        (&certificate, &certificate, "k.pem holds no private key"),
+        (nonsense, &key, "failed to use the certificate"),
+        (&certificate, "", "k.pem contains no private key"),
+        (&certificate, &certificate, "k.pem contains no private key"),
         (&certificate, &locked, "without a passphrase"),
         (&certificate, &other, "k.pem does not belong to the first certificate of"),
     ] {
         let (certificate, key) = (folder.write("c.pem", certificate), folder.write("k.pem", key));
         let error = format!("{:#}", read(&certificate, &key).unwrap_err());
-        assert!(error.contains(words), "'{error}' does not say '{words}'");
+        assert!(error.contains(words), "'{error}' does not contain '{words}'");
     }
     let missing = folder.0.join("missing.pem");
     for (certificate, key) in [(&missing, &folder.0.join("k.pem")), (&folder.0, &missing)] {
         let error = format!("{:#}", read(certificate, key).unwrap_err());
-        assert!(error.contains("cannot read the certificate"), "{error}");
+        assert!(error.contains("failed to read the certificate"), "{error}");
     }
 }
 
 #[test]
-fn dates_that_are_wrong_are_told() {
+fn invalid_dates_are_reported() {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2021, 1, 1);

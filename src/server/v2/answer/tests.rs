@@ -44,7 +44,7 @@ fn outputs() -> Tensors {
     Tensors(vec![tensor("a", &[1, 2]), tensor("b", &[3, 4])])
 }
 
-/// Renders an answer within a bound on memory.
+/// Renders an answer within a limit of memory.
 fn render_within(
     bytes: usize,
     model: &ModelInfo,
@@ -79,7 +79,7 @@ fn all_outputs_as_json() {
 }
 
 #[test]
-fn outputs_come_in_the_order_and_form_asked_for() {
+fn outputs_are_in_the_requested_order_and_form() {
     let named = vec![named("b", true), named("a", false)];
     let (json, raw) = rendered(WantedOutputs { binary: false, named });
     assert_eq!(json["outputs"][0]["name"], "b");
@@ -100,7 +100,7 @@ fn wrong_outputs_are_named() {
         WantedOutputs { binary: false, named }.resolve(&model().signature).unwrap_err()
     };
     assert_eq!(resolve(&["a", "c"]).message, "the model has no output 'c'; its outputs are a, b");
-    assert_eq!(resolve(&["a", "a"]).message, "output 'a' is asked for twice");
+    assert_eq!(resolve(&["a", "a"]).message, "output 'a' is requested twice");
     assert_eq!(resolve(&["a", "a"]).kind.status(), 422);
 }
 

@@ -40,7 +40,7 @@ impl<V: Serialize> Serialize for Document<'_, V> {
 }
 
 impl AnswerHead {
-    /// Outputs of one element are values, others flat lists.
+    /// Renders outputs of one element as values, others as flat lists.
     ///
     /// # Errors
     /// 422 if JSON cannot represent an output, 503 if there is no memory for the text.
@@ -48,7 +48,7 @@ impl AnswerHead {
         self.write(outputs, Flat, account)
     }
 
-    /// All outputs are flat lists.
+    /// Renders all outputs as flat lists.
     ///
     /// # Errors
     /// Those of [`AnswerHead::render`].
@@ -76,7 +76,7 @@ impl AnswerHead {
     }
 }
 
-/// The outputs of partial answers, one behind the other.
+/// The outputs of partial answers, joined in order.
 pub(super) struct Joined {
     outputs: Vec<(Tensor, Growing)>,
 }
@@ -104,7 +104,7 @@ impl Joined {
         Ok(())
     }
 
-    /// The outputs as flat lists.
+    /// Returns the outputs as flat lists.
     pub(super) fn finish(self) -> Tensors {
         let whole = |(tensor, data): (Tensor, Growing)| Tensor { data: data.finish(), ..tensor };
         self.outputs.into_iter().map(whole).collect()

@@ -1,11 +1,11 @@
-//! Triton's generate extension: JSON values in, JSON values out, whole or as a stream of
-//! server-sent events. It serves every model; decoupled ones answer in parts.
+//! Triton's generate extension: JSON values as inputs and outputs, in one answer or as a stream of
+//! server-sent events. It serves every model; decoupled ones return partial answers.
 
 mod answer;
 pub(crate) mod request;
 
 use crate::context::{ApiState, Target};
-use crate::http::beside::beside;
+use crate::http::blocking::run_blocking_if_large;
 use crate::http::body::check_inference_type;
 use crate::http::guard::Head;
 use crate::http::keys::Scope;
@@ -28,7 +28,7 @@ use warp::Reply;
 use warp::http::HeaderValue;
 use warp::sse::{self, Event};
 
-/// Interval of comments on a stream without events, by which a dead connection is noticed.
+/// Interval of comments on a stream without events, by which a dead connection is detected.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The form of the answer.
@@ -120,7 +120,7 @@ where
     let request = async {
         let body = bodies.collect(&head.headers, body).await?.bytes;
         let (signature, account) = (model.interface().clone(), bodies.account());
-        beside(body.len(), move || request::parse(&body, &signature, &account)).await
+        run_blocking_if_large(body.len(), move || request::parse(&body, &signature, &account)).await
     };
     let request = request.await.inspect_err(|error| {
         if error.kind == ErrorKind::QueueFull {
@@ -128,7 +128,7 @@ where
         }
     })?;
     if let Some(within) = announced {
-        // An engine whose channel is full has adapters on anyway.
+        // If the engine's channel is full, the engine is under load and adapters are on anyway.
         let _ = api.engine.announce(model.clone(), client, within);
     }
     let priority = api.guard.priority(head, request.priority);
@@ -142,7 +142,7 @@ enum GenerateAnswer {
     Events(Events),
 }
 
-/// Runs the request. An error before the first partial answer has a status of its own.
+/// Runs the request. An error before the first partial answer has its own status.
 async fn run(
     api: &ApiState,
     target: &Target,
@@ -167,7 +167,7 @@ async fn run(
     Ok(GenerateAnswer::Events(Events { shape, account, first, rest: Some(answers) }))
 }
 
-/// The same for a model that answers whole: one partial answer.
+/// The same for a model with whole answers: one partial answer.
 async fn run_whole(
     api: &ApiState,
     target: &Target,
@@ -194,7 +194,7 @@ async fn run_whole(
     }
 }
 
-/// All partial answers as one document, with the ids of their adapters.
+/// Returns all partial answers as one document, with the ids of their adapters.
 async fn joined(
     shape: &AnswerHead,
     mut answers: PartialAnswers,
@@ -240,13 +240,13 @@ impl Events {
         let events = events.map(|event| event.or_else(|error| failed(&error)));
         let mut response =
             sse::reply(sse::keep_alive().interval(KEEP_ALIVE).stream(events)).into_response();
-        // Proxies that gather an answer before passing it on would hold events back.
+        // Proxies that buffer an answer before they pass it on would delay events.
         response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
         kserve::name_adapters(&mut response, adapter.as_deref().unwrap_or_default());
         response
     }
 
-    /// The next event; `None` behind the last one.
+    /// Returns the next event; `None` after the last one.
     async fn next(&mut self) -> Option<Result<Event, Error>> {
         let answer = match self.first.take() {
             Some(first) => Ok(first),
@@ -262,12 +262,14 @@ impl Events {
     fn event(&self, outputs: &Tensors) -> Result<Event, Error> {
         let text = self.shape.render(outputs, &self.account)?;
         let text = String::from_utf8(text.to_vec());
-        let text = text.map_err(|error| Error::internal(format!("no text: {error}")))?;
+        let text = text.map_err(|error| {
+            Error::internal(format!("failed to write the event as JSON: {error}"))
+        })?;
         Ok(Event::default().data(text))
     }
 }
 
-/// The last event of a stream that fails: `data` is what the body of an error would be.
+/// Returns the last event of a stream that fails: `data` is the body of the error.
 fn failed(error: &Error) -> Result<Event, serde_json::Error> {
     Event::default().event("error").json_data(respond::error_body(error))
 }

@@ -1,7 +1,8 @@
 //! The body of a generate request: one JSON value for each input, by its name.
 //!
-//! Triton's generate extension (`extension_generate.md`): the names of inputs stand beside `id` and
-//! `parameters`. A value is a number, a boolean, a string, or a list, nested or flat. It is one row.
+//! Triton's generate extension (`extension_generate.md`): the names of inputs are fields beside
+//! `id` and `parameters`. A value is a number, a boolean, a string, or a list, nested or flat. It
+//! is one row.
 
 use crate::http::fields::Text;
 use crate::http::object::Object;
@@ -82,8 +83,8 @@ impl GenerateSeed<'_> {
 /// Parses a body. The tensors carry the charge of their memory.
 ///
 /// # Errors
-/// 400 if the body is no object of inputs of the model; 422 if a value does not fit its input; 413
-/// and 429 if there is no memory for the tensors.
+/// 400 if the body is not an object of inputs of the model; 422 if a value does not fit its input;
+/// 413 and 429 if there is no memory for the tensors.
 pub(crate) fn parse(
     body: &Bytes,
     signature: &Signature,
@@ -130,7 +131,7 @@ fn tensor(
     tensor.map_err(|error| Error::unprocessable(error.to_string()))
 }
 
-/// The shape of a row: the model's, with open dimensions as long as the value is.
+/// Returns the shape of a row: the model's, with the value's lengths for open dimensions.
 fn shape(spec: &TensorSpec, text: &str) -> Vec<usize> {
     let fixed: Option<Vec<usize>> =
         spec.shape.iter().map(|dim| usize::try_from(*dim).ok()).collect();
@@ -141,7 +142,7 @@ fn shape(spec: &TensorSpec, text: &str) -> Vec<usize> {
     if spec.any_rank || nested.len() == spec.shape.len() {
         return nested;
     }
-    // A flat list, or one scalar: the first open dimension takes all that the fixed ones leave.
+    // For a flat list or one scalar, the first open dimension takes all that the fixed ones leave.
     let others: usize = spec.shape.iter().filter_map(|dim| usize::try_from(*dim).ok()).product();
     let mut length = elements.checked_div(others);
     let dim = |dim: &i64| usize::try_from(*dim).unwrap_or_else(|_| length.take().unwrap_or(1));

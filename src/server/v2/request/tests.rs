@@ -5,7 +5,7 @@ use engine::Memory;
 use proptest::prelude::*;
 use types::error::ErrorKind;
 
-/// More memory than any request here needs.
+/// More memory than any request in this file needs.
 const MEMORY: usize = 1 << 20;
 
 fn parse(body: Bytes, header_length: Option<usize>) -> Result<InferRequest, Error> {
@@ -140,10 +140,10 @@ fn a_byte_order_mark_is_passed_over() {
     assert_eq!(parse("\u{feff}".into(), None).unwrap_err().kind, ErrorKind::Malformed);
 }
 
-/// serde_json parses the text under this key anew, with a new bound on its depth.
+/// serde_json parses the text under this key again, with a new limit of its depth.
 #[test]
 fn text_in_text_is_not_parsed() {
-    // Parsed anew, this text would be malformed.
+    // Parsed again, this text would be malformed.
     let text = r#""sequence_id": {"$serde_json::private::RawValue": "[[["}"#;
     let error = parse(sequence(text).into(), None).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unprocessable);
@@ -161,7 +161,7 @@ fn requests_without_a_sequence_are_taken() {
 }
 
 #[test]
-fn classes_are_asked_for_by_number() {
+fn number_of_classes_is_parsed() {
     let body = r#"{"inputs": [], "outputs": [{"name": "y", "parameters": {"classification": 3}}]}"#;
     let request = parse(body.into(), None).unwrap();
     assert_eq!(request.wanted.named[0].classes, NonZero::new(3));
@@ -236,7 +236,7 @@ fn bad_requests_without_raw_tensors() {
         (
             input(r#""shape": [1], "datatype": "FP8", "data": [1]"#),
             422,
-            "datatype 'FP8' is none of",
+            "datatype 'FP8' is not one of",
         ),
         (input(r#""shape": [1], "datatype": "UINT8", "data": [300]"#), 422, "300 at index 0"),
         (output(r#""parameters": {}"#), 400, "missing field `name`"),
@@ -267,13 +267,13 @@ fn bad_requests_with_raw_tensors() {
     let text = input(r#""shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 5}"#);
     let cases: Vec<(String, &[u8], u16, &str)> = vec![
         (sized("4"), &[0; 3], 400, "only 3 bytes are left"),
-        (sized("4"), &[0; 5], 400, "1 bytes are left over"),
+        (sized("4"), &[0; 5], 400, "1 bytes are left after"),
         (sized("18446744073709551615"), &[0; 4], 400, "only 4 bytes are left"),
         (sized("-4"), &[0; 4], 400, "`-4`"),
         (sized("3"), &[0; 3], 422, "needs 4"),
         (text, &[9, 0, 0, 0, 1], 422, "past the end"),
         (String::new(), &[0; 4], 400, "no JSON body"),
-        (r#"{"inputs": []}"#.into(), &[0; 4], 400, "left over"),
+        (r#"{"inputs": []}"#.into(), &[0; 4], 400, "left after"),
     ];
     for (json, raw, status, message) in cases {
         let error = with_raw(&json, raw).expect_err(&json);
@@ -284,14 +284,14 @@ fn bad_requests_with_raw_tensors() {
     assert!(beyond.message.contains("is 3, but the body has 2 bytes"), "{beyond}");
 }
 
-/// The valid request that the spoilt requests are made from.
+/// The valid request from which the malformed requests are derived.
 const WHOLE: &str = r#"{"id": "7", "parameters": {"timeout": 1500, "priority": 1, "binary_data_output": true},
     "inputs": [{"name": "a", "shape": [2, 1], "datatype": "FP32", "data": [[1.5], [-2e3]]},
                {"name": "b", "shape": [1, 2], "datatype": "BYTES", "data": ["x", "y"]},
                {"name": "c", "shape": [3], "datatype": "BYTES", "parameters": {"binary_data_size": 15}}],
     "outputs": [{"name": "y", "parameters": {"binary_data": false, "classification": 2}}]}"#;
 
-// More of them: `PROPTEST_CASES=1000000 cargo test --release --lib requests_`.
+// To run more cases: `PROPTEST_CASES=1000000 cargo test --release --lib requests_`.
 proptest! {
     #[test]
     fn requests_that_are_spoilt_are_errors_never_panics(

@@ -1,4 +1,4 @@
-//! The words of the scheduler's enums in JSON; the scheduler knows no serde.
+//! JSON names of the scheduler's enums, which do not depend on serde.
 
 use schedule::{Activity, Change, Reason, Wish};
 use serde::Serializer;
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// The activity of an adapter that is not used.
 pub(crate) const UNUSED: &str = "unused";
 
-pub(crate) fn word(activity: Option<Activity>) -> &'static str {
+pub(crate) fn activity_name(activity: Option<Activity>) -> &'static str {
     activity.map_or(UNUSED, Activity::as_str)
 }
 
@@ -15,7 +15,7 @@ pub(crate) fn activity<S: Serializer>(
     activity: &Option<Activity>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(word(*activity))
+    serializer.serialize_str(activity_name(*activity))
 }
 
 pub(crate) fn activities<S: Serializer>(
