@@ -28,7 +28,7 @@ use doctor::DoctorArgs;
 use engine::Catalogue;
 use kinds::{Registry, onnx};
 use model::{Repository, ScanResult, table};
-use output::{complain, print, print_document};
+use output::{print, print_document, print_error};
 use server::keys::{self, Scope};
 use simulate::{self, SimulateArgs};
 use std::path::PathBuf;
@@ -142,7 +142,7 @@ pub fn run(registry: Registry) -> ExitCode {
         if is_server && tracing::event_enabled!(tracing::Level::ERROR) {
             tracing::error!("{error:#}");
         } else {
-            complain(&format!("error: {error:#}"));
+            print_error(&format!("error: {error:#}"));
         }
         ExitCode::FAILURE
     })
@@ -163,7 +163,7 @@ fn execute(command: Command, warnings: &[String], registry: Registry) -> anyhow:
         Command::Man(args) => completions::man(&args)?,
         // A log would write into the live view.
         Command::Top(args) if args.is_live() => {
-            warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
+            warnings.iter().for_each(|warning| print_error(&format!("warning: {warning}")));
             watch(&args)?;
         }
         Command::Top(args) => begin().and_then(|()| watch(&args))?,
@@ -187,7 +187,7 @@ fn serve(args: ServeArgs, warnings: &[String], registry: &Registry) -> anyhow::R
 fn key(args: &KeyArgs) -> anyhow::Result<()> {
     let (key, entry) = keys::make(&args.name, &args.scopes)?;
     // The key is printed apart, so that `>> keys.toml` receives only the entry.
-    complain(&key);
+    print_error(&key);
     print_document(&entry)
 }
 
@@ -227,7 +227,7 @@ fn adapters(args: &AdaptersArgs) -> anyhow::Result<()> {
     let children = Children {
         executable: &executable,
         environment: config.environment_of_workers(),
-        forward: complain,
+        forward: print_error,
         forwards_all: args.verbose,
     };
     let mut entries = children.list(&config.adapters.as_arguments())?;

@@ -1,4 +1,4 @@
-// Sample digits as pen strokes, for users who cannot draw: points from 0 to 1, drawn like those of the pad.
+// Sample digits as pen strokes, as an alternative to drawing: points from 0 to 1, drawn like those of the pad.
 
 const TURN = Math.PI / 180;
 

@@ -3,7 +3,7 @@
 
 mod machine;
 
-use super::output::{complain, print, print_document};
+use super::output::{print, print_document, print_error};
 use super::{Cli, Command, repository};
 use adapter::entry::{AdapterEntry, Api, Class, Usability};
 use adapter::lock;
@@ -92,7 +92,7 @@ fn adapters(config: &Config, findings: &mut Vec<Finding>) -> Vec<AdapterEntry> {
         let children = Children {
             executable: &executable,
             environment: config.environment_of_workers(),
-            forward: complain,
+            forward: print_error,
             forwards_all: false,
         };
         children.list(&config.adapters.as_arguments())

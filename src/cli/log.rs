@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_others_stays_on_its_line_and_in_its_colour() {
+    fn foreign_text_is_escaped_in_the_log() {
         let kept = Kept::default();
         let writer = kept.clone();
         let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).without_time();

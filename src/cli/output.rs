@@ -21,7 +21,7 @@ pub(super) fn print_document(text: &str) -> anyhow::Result<()> {
 }
 
 /// Writes a line to stderr, and ignores an error.
-pub(super) fn complain(text: &str) {
+pub(super) fn print_error(text: &str) {
     let _ = write(&mut io::stderr().lock(), &escape::lines(text));
 }
 
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_is_not_an_error_but_a_full_disk_is() {
+    fn closed_pipe_is_not_an_error_but_a_full_disk_is() {
         assert!(write(&mut Failing(ErrorKind::BrokenPipe), "text").is_ok());
         assert!(write(&mut Failing(ErrorKind::StorageFull), "text").is_err());
         let mut whole = Vec::new();

@@ -76,7 +76,7 @@ pub struct ServeArgs {
     /// Listen beyond loopback without an API key
     #[arg(long, env = "CONCERTINA_ALLOW_REMOTE")]
     pub allow_remote: bool,
-    /// Origin of another site whose pages may use the server, as in `https://app.example`; may be
+    /// Origin of another site from which pages may use the server, as in `https://app.example`; may be
     /// given several times; `*` for all
     #[arg(long, env = "CONCERTINA_ALLOW_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
     pub allow_origins: Vec<String>,

@@ -32,7 +32,7 @@ const PREFIXES: &str = "
     INTEL_ ANV_ HASVK_ IRIS_ I915_ XE_ NEO_
     TU_ FD_ IR3_ PAN_ PANVK_ MALI_ V3D_ V3DV_ ASAHI_ AGX_ HK_";
 
-/// Parts of names of secrets. A variable whose name contains one is passed on only if
+/// Parts of names of secrets. A variable with one in its name is passed on only if
 /// `workers.environment` names it: `NVIDIA_API_KEY` configures no driver.
 const SECRETS: [&str; 7] =
     ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL"];
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_the_operator_names_are_passed_on_but_never_the_key() {
+    fn configured_variables_are_passed_on_except_the_api_key() {
         assert!(passes("MY_DRIVER", &["OTHER", "MY_DRIVER"]));
         assert!(passes("NVIDIA_API_KEY", &["NVIDIA_API_KEY"]));
         assert!(!passes("MY_DRIVER2", &["MY_DRIVER"]));

@@ -5,7 +5,7 @@
 use etcetera::BaseStrategy;
 use std::path::PathBuf;
 
-/// The user's cache folder, or a temporary one if there is no home folder.
+/// The user's cache folder, or a temporary one without a home folder.
 pub(crate) fn user_cache() -> PathBuf {
     let base = etcetera::choose_base_strategy().map(|strategy| strategy.cache_dir());
     base.unwrap_or_else(|_| std::env::temp_dir()).join("concertina")

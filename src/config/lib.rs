@@ -57,7 +57,7 @@ pub struct Config {
     pub keys: Option<PathBuf>,
     /// Host names by which browsers may reach the server, in addition to addresses and local names.
     pub hosts: Vec<String>,
-    /// Origins of other sites whose pages may use the server, as in `https://app.example`; `*` for
+    /// Origins of other sites from which pages may use the server, as in `https://app.example`; `*` for
     /// all.
     pub allow_origins: Vec<String>,
     /// Model repository folder; without it, the built-in models are served.
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn printed_settings_read_back() {
+    fn printed_settings_can_be_read_again() {
         let config = Config::default();
         let printed = toml::to_string(&config).unwrap();
         assert_eq!(parse(&printed).unwrap(), config);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_refused_with_a_reason() {
+    fn contradictions_are_rejected_with_a_reason() {
         for (text, reason) in [
             ("[adapters]\nmin = 3\nmax = 2", "adapters.min is 3, but adapters.max is 2"),
             ("[adapters]\nmax = 0", "adapters.max is 0"),

@@ -4,7 +4,7 @@ use super::{Config, renamed};
 use anyhow::{anyhow, bail, ensure};
 use toml::{Table, Value};
 
-/// Settings that may be changed over HTTP: those whose effect `/api/whatif` shows. A key of scope
+/// Settings that may be changed over HTTP: those compared by `/api/whatif`. A key of scope
 /// `admin` must not be able to name programs, drivers or files of this machine.
 pub const CHANGEABLE: [&str; 3] = ["adapters.cpu", "adapters.min", "latency_target"];
 
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_cannot_be_applied_are_refused_with_what_to_do() {
+    fn lines_that_cannot_be_applied_are_rejected_with_a_remedy() {
         let two_adapters = "[adapters]\nmin = 1\nmax = 2";
         for (line, reason) in [
             ("", "setting: must be one line of the configuration file"),

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_names_and_ports_are_taken() {
+    fn addresses_names_and_ports_are_accepted() {
         for (text, address) in [
             ("127.0.0.1:8000", "127.0.0.1:8000"),
             ("[::1]:8000", "[::1]:8000"),

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_is_named_by_when_it_is_in_force() {
+    fn changed_settings_are_listed_by_when_they_take_effect() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         for (new, live, waiting) in [
             ("", &[][..], &[][..]),

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_of_levels_and_known_targets_are_taken() {
+    fn filters_of_levels_and_known_targets_are_accepted() {
         for good in [
             "info",
             "WARN",

@@ -126,7 +126,7 @@ fn flags() -> String {
 }
 
 #[test]
-#[allow(clippy::disallowed_methods, reason = "the developer asks for the page")]
+#[allow(clippy::disallowed_methods, reason = "the developer requests the page")]
 fn the_reference_of_settings_is_up_to_date() {
     let page = [HEAD, &tables(), &flags()].concat();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_refused() {
+    fn invalid_test_options_are_rejected() {
         for (text, reason) in [
             ("[test.slow.cpu]\nrow = '11s'", "test.slow.\"cpu\" is slower than 10s"),
             ("[test.slow.cpu]\nrow = 'much'", "expected"),

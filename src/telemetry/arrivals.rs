@@ -116,7 +116,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn the_requests_of_a_day_are_kept_and_older_ones_are_not() {
+    fn requests_of_the_last_day_are_kept_and_older_ones_are_removed() {
         let mut arrivals = Arrivals::default();
         for hour in 0..30 {
             arrivals.note(
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_memory_is_taken_than_allowed() {
+    fn memory_of_arrivals_is_limited() {
         let mut arrivals = Arrivals::default();
         let count = ARRIVALS_MAX + 3 * CHUNK;
         for n in 0..count {

@@ -89,7 +89,7 @@ fn text(reason: &Reason, at: Time, names: &DecisionNames<'_>) -> String {
             bytes(held),
             bytes(room)
         ),
-        Reason::Withdrawn => "the model is no longer served".to_owned(),
+        Reason::Withdrawn => "the model is not served any more".to_owned(),
         Reason::Operator => "requested by the operator".to_owned(),
         Reason::Fault { fault, strikes, backoff } => fault_text(fault, names, strikes, backoff),
         Reason::OutOfMemory => {

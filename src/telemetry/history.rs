@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn old_samples_are_forgotten() {
+    fn old_samples_are_removed() {
         let history = History::default();
         for second in 1..=700 {
             history.look(second * 1000, &queue(0, 0), &[]);

@@ -275,7 +275,7 @@ impl Gauges {
         let seconds = || Unit::Seconds;
         it.register("queued_requests", "Queued requests", self.queued_requests.clone());
         it.register("queued_rows", "Queued rows", self.queued_rows.clone());
-        let flight = "Requests whose rows are all in flight";
+        let flight = "Requests with all rows in flight";
         it.register("in_flight_requests", flight, self.in_flight_requests.clone());
         it.register("in_flight_rows", "Rows in flight", self.in_flight_rows.clone());
         let held = "Host memory of queued inputs and unsent answers";
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_notation_names_counters_whole() {
+    fn older_notation_has_whole_names_of_counters() {
         let metrics = Metrics::default();
         metrics.decided("start", "latency_target");
         let text = metrics.render(&Snapshot::default(), Notation::accepted("*/*"));

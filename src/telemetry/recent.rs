@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_is_long_past_is_forgotten() {
+    fn old_work_is_not_counted() {
         let mut recent = Recent::default();
         assert_eq!(seen(&mut recent, Duration::ZERO), None);
         recent.done(Duration::from_secs(3), batch(1, MS));
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_server_is_not_divided_by_time_it_was_not_there() {
+    fn rates_of_a_new_server_use_its_uptime() {
         let mut recent = Recent::default();
         recent.done(Duration::from_millis(1500), batch(1, Duration::from_secs(9000)));
         let view = seen(&mut recent, Duration::from_secs(2)).unwrap();

@@ -182,7 +182,7 @@ pub struct ModelView {
     #[serde(skip)]
     pub failed: Option<bool>,
     pub kind: String,
-    /// Latency target; `None` for an ensemble without a target of its own, whose members have
+    /// Latency target; `None` for an ensemble without a target of its own, where members have
     /// targets.
     pub slo_ms: Option<u64>,
     /// Maximum number of rows of a batch.

@@ -33,7 +33,7 @@ pub struct InferStatistics {
     pub compute_infer: DurationStatistics,
     /// Time from the end of the computation to the answer.
     pub compute_output: DurationStatistics,
-    /// Always zero, as there is no cache; clients of the extension require the field.
+    /// Always zero, as the server has no cache; clients of the extension require the field.
     pub cache_hit: DurationStatistics,
     pub cache_miss: DurationStatistics,
 }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_is_what_clients_of_the_extension_read() {
+    fn json_has_the_fields_of_the_extension() {
         let mut stats = ModelStatistics { name: "m".into(), ..ModelStatistics::default() };
         stats.executed(1, compute(1, 2, 3));
         let json = serde_json::to_value(&stats).unwrap();

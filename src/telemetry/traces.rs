@@ -114,7 +114,7 @@ impl Traces {
 }
 
 impl RequestSpan {
-    /// Returns the value of `traceresponse`; `None` if there is no trace.
+    /// Returns the value of `traceresponse`; `None` without a trace.
     pub fn response_header(&self) -> Option<String> {
         let context = self.span.as_ref()?.span_context();
         let (trace, span) = (context.trace_id(), context.span_id());
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_usable_parent_a_trace_begins() {
+    fn without_a_usable_parent_a_new_trace_begins() {
         for parent in [None, Some("00-0-0-0"), Some("<b>")] {
             let out = begin(parent).unwrap();
             // The share is 0, so that the trace is not recorded.
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_collector_there_is_no_span() {
+    fn without_a_collector_no_span_is_created() {
         let mut span = Traces::default().begin(|_| Some(PARENT), "digits", Some("1"));
         span.set_rows(1);
         span.end(200, None);
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_must_be_one() {
+    fn invalid_collector_address_is_an_error() {
         assert!(Traces::to("not an address", 1.0).is_err());
     }
 }

@@ -115,7 +115,7 @@ impl<S: Read + Write> Connection<S> {
         self.reader.read_exact(to)
     }
 
-    /// Reads one answer whose length is declared, or that ends with the connection.
+    /// Reads one answer with a declared length, or one that ends with the connection.
     pub fn receive(&mut self) -> io::Result<Response> {
         let (status, headers) = self.head()?;
         let mut response = Response { status, headers, body: Vec::new() };

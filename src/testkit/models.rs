@@ -45,7 +45,7 @@ pub fn add_count(repository: &Folder, name: &str, max_rows: usize) {
     repository.make_dir(&format!("{name}/1"));
 }
 
-/// Adds a copy of `digits` under another name, whose files can then be damaged.
+/// Adds a copy of `digits` under another name, with files that can then be damaged.
 pub fn add_digits(repository: &Folder, name: &str) {
     let digits = source().join("digits");
     for file in ["model.toml", "1/golden.json", "1/weights.safetensors"] {

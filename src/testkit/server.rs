@@ -24,7 +24,7 @@ fn executable() -> PathBuf {
 /// The program, without any settings of Vulkan.
 fn program() -> Command {
     let mut command = Command::new(executable());
-    // Settings of the user who runs the tests must not affect the program.
+    // Settings in the environment of the tests must not affect the program.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CONCERTINA_") {
             command.env_remove(name);

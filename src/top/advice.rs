@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_better_there_is_no_command() {
+    fn without_a_better_setting_the_advice_has_no_command() {
         for best in [json!(null), json!(7)] {
             let text = advice_for("http://127.0.0.1:8000", None, best, "latency_target = \"1s\"");
             assert_eq!(text, "No other setting is better for these requests.\n");

@@ -48,7 +48,7 @@ pub(crate) struct App {
     /// The last received snapshot, however old.
     pub(crate) snapshot: Option<ReceivedSnapshot>,
     pub(crate) past: Past,
-    /// The reason why there is no newer snapshot.
+    /// The error of the last request for a newer snapshot.
     pub(crate) trouble: Option<Trouble>,
     pub(crate) notice: Option<Notice>,
     pub(crate) pane: Pane,

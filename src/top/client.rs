@@ -23,7 +23,7 @@ const MODE_CHANGES_MAX: usize = 16;
 /// A longer gap between two samples is filled from the server's history.
 const GAP_MS: f64 = 1500.0;
 
-/// The reason why there is no answer.
+/// The reason for a missing answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// The server requires an API key, or another one.
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_checked_and_paths_encoded() {
+    fn urls_are_checked_and_paths_are_encoded() {
         for wrong in ["nonsense", "ftp://localhost", "http:/x:y"] {
             assert!(client(wrong, None).is_err(), "{wrong}");
         }

@@ -85,7 +85,7 @@ fn unknown_values_are_not_shown_as_zero() {
 }
 
 #[test]
-fn nothing_of_a_hostile_server_reaches_the_terminal() {
+fn output_of_a_hostile_server_contains_no_control_characters() {
     for pane in [Pane::Decisions, Pane::Models] {
         let mut app = app(samples::hostile());
         app.pane = pane;
@@ -134,7 +134,7 @@ fn without_colour_no_cell_has_one() {
 }
 
 #[test]
-fn the_selected_adapter_is_always_in_sight() {
+fn selected_adapter_is_always_visible() {
     let mut app = app(samples::loaded());
     press(&mut app, KeyCode::End);
     let text = frame(&app, 60, 8);
@@ -167,7 +167,7 @@ fn scrolling_stops_at_the_end() {
 }
 
 #[test]
-fn a_plain_frame_holds_everything() {
+fn plain_frame_contains_everything() {
     let text = plain(&app(samples::loaded()), 120);
     for words in ["llvmpipe", "── models", "── decisions", "requested by the operator", "MEMORY"]
     {
@@ -177,7 +177,7 @@ fn a_plain_frame_holds_everything() {
 }
 
 #[test]
-fn lines_are_shared_out_to_the_last() {
+fn all_lines_are_allotted() {
     for height in 0..100 {
         for adapters in [0, 1, 5, 64] {
             let PartHeights { title, chart, table, detail, pane, footer } =

@@ -40,7 +40,7 @@ impl Past {
     }
 
     /// Returns the maximum of outstanding requests in each of `pieces` of the last `window_ms`,
-    /// oldest first; `None` where there is no sample.
+    /// oldest first; `None` without a sample.
     pub(crate) fn outstanding(
         &self,
         pieces: usize,
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_hold_the_most_and_know_what_they_do_not_know() {
+    fn pieces_contain_the_maximum_or_unknown() {
         let outstanding = past().outstanding(4, 8000.0, 3999.0);
         assert_eq!(outstanding, [None, None, Some(3.0), Some(6.0)]);
         let id: Id = from_value(json!("a")).unwrap();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_second_is_replaced_and_a_new_server_begins_anew() {
+    fn same_second_is_replaced_and_a_new_server_clears_the_history() {
         let mut past = past();
         past.push(sample(3000, 9, None));
         assert_eq!(past.outstanding(1, 1000.0, 3000.0), [Some(10.0)]);

@@ -46,10 +46,10 @@ pub(crate) struct Http {
 
 impl Http {
     /// Creates a client for the server of a URL. If its scheme is https, its certificate must be
-    /// issued by an authority in the file `ca` (PEM), or else by one that this system trusts.
+    /// issued by an authority in the file `ca` (PEM), or else by one of this system.
     ///
     /// # Errors
-    /// If the URL is neither http:// nor https://, or if there is no authority.
+    /// If the URL is neither http:// nor https://, or if no authority is known.
     pub(crate) fn new(url: &Url, ca: Option<&Path>) -> anyhow::Result<Http> {
         let secure = match url.scheme() {
             "http" => false,

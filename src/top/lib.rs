@@ -40,7 +40,7 @@ use types::key_file;
 const TICK: Duration = Duration::from_millis(100);
 /// Shorter intervals would cause noticeable load on the server.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
-/// Columns of a frame whose destination has no width.
+/// Columns of a frame for a destination without a width.
 const PLAIN_COLUMNS: u16 = 120;
 
 /// Arguments: the server to watch, and the options of the view.

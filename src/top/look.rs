@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_as_wide_as_they_should() {
+    fn bars_have_the_width_of_their_share() {
         assert_eq!(bar(0.0, 4), (String::new(), "────".to_owned()));
         assert_eq!(bar(0.43, 4), ("━╸".to_owned(), "──".to_owned()));
         assert_eq!(bar(7.0, 4), ("━━━━".to_owned(), String::new()));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn without_colour_there_is_none() {
+    fn without_colour_styles_have_no_colour() {
         let look = Look { colour: false };
         for (state, ..) in STATES {
             assert_eq!(look.state(state).fg, None);

@@ -71,7 +71,7 @@ fn why(app: &App, adapter: &ReceivedAdapter, now_ms: f64) -> String {
         ("off", "off") => "turned off by the operator".to_owned(),
         ("off", _) if adapter.fallback.0 => "used only while no other adapter is usable".to_owned(),
         ("off", _) if adapter.starts.or_zero() == 0.0 => "not needed yet".to_owned(),
-        _ => "the decision is no longer in the log".to_owned(),
+        _ => "the log does not contain the decision any more".to_owned(),
     }
 }
 

@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_cleaned_and_ids_kept() {
+    fn texts_are_cleaned_and_ids_are_kept() {
         let snapshot = read(json!({"adapters": [{"id": "a\u{1b}[2J", "name": "b\u{1b}[2J"}]}));
         let adapter = snapshot.adapters.first().unwrap();
         assert_eq!(adapter.id.raw(), "a\u{1b}[2J");

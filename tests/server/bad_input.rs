@@ -195,7 +195,7 @@ fn requests_that_violate_the_protocol_are_rejected() {
 }
 
 #[test]
-fn a_list_is_not_taken_for_an_object() {
+fn list_is_not_accepted_as_an_object() {
     let server = Setup::cpu().start();
     for (path, list) in [
         (INFER, r#"[null, null, [], null]"#),

@@ -228,7 +228,7 @@ fn a_request_that_names_no_host_or_several_is_rejected() {
 }
 
 #[test]
-fn health_is_answered_to_an_address_that_has_used_up_its_connections() {
+fn health_checks_are_answered_over_the_connection_limit_of_an_address() {
     let server = Setup::cpu().config("[limits]\nconnections = 4").start();
     server.wait_until_ready();
     // The slots of connections that have just ended may not be free yet.

@@ -7,7 +7,7 @@ use std::io::{IsTerminal, stderr, stdin};
 use std::time::Duration;
 
 /// Time after SIGHUP for which a closed terminal may still appear open, and the reverse.
-const SETTLES: Duration = Duration::from_millis(200);
+const SETTLE_TIME: Duration = Duration::from_millis(200);
 
 /// The terminals of a process at one time: the controlling one, and those of stdin and stderr.
 /// `None` if it is unknown, as without a free descriptor.
@@ -25,7 +25,7 @@ impl Terminals {
     }
 
     /// Returns true if there is any terminal.
-    fn are_there(self) -> bool {
+    fn are_open(self) -> bool {
         self.controlling == Some(true) || self.has_stream()
     }
 
@@ -34,21 +34,21 @@ impl Terminals {
     }
 
     /// Returns true if one of the terminals is closed in `now`.
-    fn have_gone(self, now: Terminals) -> bool {
+    fn are_closed(self, now: Terminals) -> bool {
         let controlling = self.controlling == Some(true) && now.controlling == Some(false);
-        controlling || self.streams_have_gone(now)
+        controlling || self.streams_are_closed(now)
     }
 
-    fn streams_have_gone(self, now: Terminals) -> bool {
+    fn streams_are_closed(self, now: Terminals) -> bool {
         (self.stdin && !now.stdin) || (self.stderr && !now.stderr)
     }
 
     /// Returns the meaning of a signal just received by a process that began with these terminals.
     async fn meaning(self) -> Hangup {
-        if self.are_there() && !self.have_gone(Terminals::now()) {
-            tokio::time::sleep(SETTLES).await;
+        if self.are_open() && !self.are_closed(Terminals::now()) {
+            tokio::time::sleep(SETTLE_TIME).await;
         }
-        match self.have_gone(Terminals::now()) {
+        match self.are_closed(Terminals::now()) {
             true => Hangup::Terminal,
             false => Hangup::Reload,
         }
@@ -68,13 +68,13 @@ fn has_controlling_terminal() -> Option<bool> {
     }
 }
 
-/// The signal of closed terminals, and of operators who request that files are read again.
+/// The signal of closed terminals, and of operators that request a reload.
 pub(super) struct Hangups {
     /// `None` if the signal is ignored, as under `nohup`.
     signal: Option<tokio::signal::unix::Signal>,
     begin: Terminals,
-    /// True if a signal was received whose meaning is not determined yet.
-    has_come: bool,
+    /// True if a signal was received and its meaning is not determined yet.
+    is_pending_hangup: bool,
 }
 
 impl Hangups {
@@ -83,32 +83,32 @@ impl Hangups {
         let is_caught = !is_hangup_ignored();
         let signal = is_caught.then(|| signal(SignalKind::hangup())).transpose();
         let signal = signal.context("failed to listen for SIGHUP")?;
-        Ok(Hangups { signal, begin: Terminals::now(), has_come: false })
+        Ok(Hangups { signal, begin: Terminals::now(), is_pending_hangup: false })
     }
 
     /// Waits for the next signal. No signal is lost if the future is dropped.
     pub(super) async fn next(&mut self) -> Hangup {
         let Some(signal) = &mut self.signal else { return std::future::pending().await };
         loop {
-            if self.has_come {
+            if self.is_pending_hangup {
                 let meaning = self.begin.meaning().await;
-                self.has_come = false;
+                self.is_pending_hangup = false;
                 return meaning;
             }
             tokio::select! {
                 received = signal.recv() => {
-                    self.has_come = received.is_some();
+                    self.is_pending_hangup = received.is_some();
                     continue;
                 }
-                () = tokio::time::sleep(POLL), if self.begin.are_there() => {}
+                () = tokio::time::sleep(POLL), if self.begin.are_open() => {}
             }
             let now = Terminals::now();
-            if self.begin.streams_have_gone(now) {
+            if self.begin.streams_are_closed(now) {
                 return Hangup::Terminal;
             }
             // A process that outlives its session with stdin and stderr elsewhere is a daemon.
-            if self.begin.have_gone(now) && !self.begin.has_stream() {
-                let received = tokio::time::timeout(SETTLES, signal.recv()).await;
+            if self.begin.are_closed(now) && !self.begin.has_stream() {
+                let received = tokio::time::timeout(SETTLE_TIME, signal.recv()).await;
                 if received.is_ok() {
                     return Hangup::Terminal;
                 }
@@ -152,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_that_was_never_there_or_is_not_known_cannot_go() {
+    fn missing_or_unknown_terminal_is_not_reported_as_closed() {
         let none = Terminals { controlling: Some(false), stdin: false, stderr: false };
         let all = Terminals { controlling: Some(true), stdin: true, stderr: true };
-        assert!(!none.are_there() && !none.have_gone(none) && !none.have_gone(all));
-        assert!(all.are_there() && !all.have_gone(all) && all.have_gone(none));
-        assert!(all.have_gone(Terminals { controlling: Some(false), ..all }));
-        assert!(all.streams_have_gone(Terminals { stderr: false, ..all }));
+        assert!(!none.are_open() && !none.are_closed(none) && !none.are_closed(all));
+        assert!(all.are_open() && !all.are_closed(all) && all.are_closed(none));
+        assert!(all.are_closed(Terminals { controlling: Some(false), ..all }));
+        assert!(all.streams_are_closed(Terminals { stderr: false, ..all }));
         // Without a free descriptor, nothing can be opened.
-        assert!(!all.have_gone(Terminals { controlling: None, ..all }));
+        assert!(!all.are_closed(Terminals { controlling: None, ..all }));
     }
 }

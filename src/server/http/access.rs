@@ -45,7 +45,7 @@ pub(crate) fn network(address: IpAddr) -> u64 {
     }
 }
 
-/// A service whose answers contain the id of their request.
+/// A service that adds the id of a request to its answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Access<S> {
     inner: S,

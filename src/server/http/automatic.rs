@@ -15,7 +15,7 @@ const TEXTS: [(&str, &str); 3] = [
     ("431", "the headers of the request are too large (limits.header_bytes) or more than 100"),
 ];
 
-/// A connection whose automatic answers have a body.
+/// A connection that adds a body to automatic answers.
 pub(crate) struct Automatic<I> {
     inner: I,
     /// Set with such an answer, since the rest of the client's data is not read.

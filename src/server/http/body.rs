@@ -271,7 +271,7 @@ pub(crate) fn check_json_type(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// Like [`check_json_type`], for routes whose clients may omit the content type.
+/// Like [`check_json_type`], for routes where clients may omit the content type.
 pub(crate) fn check_optional_json_type(headers: &HeaderMap) -> Result<(), Error> {
     if headers.contains_key(CONTENT_TYPE) { check_json_type(headers) } else { Ok(()) }
 }

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_reads_a_little_at_a_time_is_dropped() {
+    async fn client_that_reads_too_slowly_is_disconnected() {
         let timeout = Duration::from_millis(100);
         for (bytes, is_dropped) in [(100, true), (2 * READ_RATE_MIN as usize, false)] {
             let (mut connection, _client) = connection(timeout).await;

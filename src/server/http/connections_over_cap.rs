@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_oldest_connection_makes_way() {
+    async fn oldest_connection_is_ended_for_a_new_one() {
         for (connections, max) in [(1000, MAX), (7, 7), (0, 1)] {
             let mut refused = RefusedConnections::within(connections);
             let mut tasks: Vec<_> =

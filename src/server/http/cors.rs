@@ -1,5 +1,5 @@
-//! Cross-origin resource sharing (CORS, in the Fetch standard): answers name the origins whose
-//! pages may read them. Without `allow_origins`, only pages of the server's own origin may.
+//! Cross-origin resource sharing (CORS, in the Fetch standard): answers name the origins that
+//! may read them. Without `allow_origins`, only pages of the server's own origin may.
 
 use crate::http::respond::{Response, done};
 use warp::http::header::{
@@ -32,7 +32,7 @@ const REQUEST_PRIVATE: HeaderName =
     HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
-/// The origins whose pages may use the server.
+/// The origins from which pages may use the server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origins {
     named: Vec<String>,

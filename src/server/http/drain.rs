@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_read_leaves_nothing() {
+    async fn body_that_was_read_has_no_rest() {
         let (lent, rest) = Lent::new(Full::new(Bytes::from_static(b"abc")));
         assert_eq!(lent.collect().await.unwrap().to_bytes(), "abc");
         assert!(rest.drain(true).await);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_left_is_read() {
+    async fn rest_of_a_body_is_read() {
         let (mut lent, rest) = Lent::new(StreamBody::new(frames(5, 1000)));
         assert!(lent.frame().await.is_some());
         drop(lent);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_is_known_to_be_too_long_is_not_read() {
+    async fn body_with_a_too_long_declared_length_is_not_read() {
         let long = vec![0; BOUNDS.bytes as usize + 1];
         let (lent, rest) = Lent::new(Full::new(Bytes::from(long)));
         drop(lent);

@@ -1,4 +1,4 @@
-//! Fields of a request whose size is limited while they are parsed.
+//! Fields of a request with a size that is limited while they are parsed.
 //!
 //! serde's own types build a value, or an error that repeats it, at any length: a list of numbers
 //! takes several times the memory of its text. These types reject a field before that.
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_do_not_repeat_long_values() {
+    fn errors_do_not_contain_long_values() {
         let long = format!("\"{}\"", "x".repeat(100_000));
         for error in [
             error::<Scalar<u64>>(&long),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_refused_at_their_bound() {
+    fn lists_are_rejected_above_their_maximum() {
         let lengths = |count| format!("[{}]", vec!["1"; count].join(","));
         assert!(serde_json::from_str::<Dimensions>(&lengths(DIMENSIONS_MAX)).is_ok());
         let error = error::<Dimensions>(&lengths(DIMENSIONS_MAX + 1));

@@ -18,7 +18,7 @@ use types::error::Error;
 /// connection.
 const CHARGED_BYTES_MIN: u64 = 16 * 1024;
 
-/// A mark of answers whose memory is charged already.
+/// A mark of answers with memory that is charged already.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChargedMark;
 
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_over_the_bound_are_refused() {
+    async fn answers_over_the_limit_are_rejected() {
         let memory = Memory::new(100_000);
         let refused = charged(answer(100_001), memory.of(1).answer()).await;
         assert_eq!((refused.status().as_u16(), memory.used()), (503, 0));

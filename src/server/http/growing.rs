@@ -1,4 +1,4 @@
-//! A byte buffer that grows, and whose memory is charged before it is allocated.
+//! A byte buffer that grows, and that charges its memory before it is allocated.
 
 use bytes::Bytes;
 use engine::{Full, HeldMemory};
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_capacity_does_not_exceed_what_is_declared() {
+    fn capacity_does_not_exceed_the_declared_length() {
         let memory = Memory::new(1 << 20);
         let mut growing = Growing::new(memory.of(1).request());
         growing.expect(5_000);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn little_in_much_memory_is_copied() {
+    fn short_data_in_a_large_buffer_are_copied() {
         let memory = Memory::new(10_000);
         let mut growing = Growing::new(memory.of(1).request());
         growing.reserve(9_000).unwrap();

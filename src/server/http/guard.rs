@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_other_sites_are_refused() {
+    fn pages_of_other_sites_are_rejected() {
         let cases: &[(&str, &str, bool)] = &[
             ("http://127.0.0.1:8000", "127.0.0.1:8000", true),
             ("http://[::1]:8000", "[::1]:8000", true),
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_key_the_own_name_may_be_public() {
+    fn with_a_key_the_host_may_be_a_public_name() {
         let own = headers(&[("origin", "https://a.example"), ("host", "a.example")]);
         assert!(guard(Some("k")).check_origin(&own, Scope::Admin).is_ok());
         assert_eq!(
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_allowed_origins_are_taken() {
+    fn pages_of_allowed_origins_are_accepted() {
         let with = |key, allowed: &str| Guard {
             origins: Origins::new(&[allowed.to_owned()]),
             ..guard(key)

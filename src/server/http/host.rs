@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn none_several_and_contradicting_hosts_are_rejected() {
+    fn missing_repeated_and_contradictory_hosts_are_rejected() {
         for (target, hosts) in [
             ("/v2", &[][..]),
             ("/v2", &["localhost", "localhost"]),

@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_may_be_less_urgent_than_others() {
+    fn key_may_have_a_lower_priority_than_others() {
         let (key, entry) = make("batch", &[Scope::Infer]).unwrap();
         let (free, other) = make("free", &[Scope::Infer]).unwrap();
         let keys = keys(&format!("{entry}priority = 200\n{other}")).unwrap();
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_mean_nothing_are_refused() {
+    fn invalid_key_files_are_rejected() {
         let zeros = "0".repeat(64);
         for (text, words) in [
             ("[[key]]\nname = 'a'".to_owned(), "missing field `sha256`"),

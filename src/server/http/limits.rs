@@ -34,7 +34,7 @@ pub struct ApiLimits {
     /// Host names, without port, by which a browser may reach this server, in addition to IP
     /// addresses, single-label names, `*.local`, `*.internal` and `*.localhost`.
     pub hosts: Vec<String>,
-    /// Origins whose pages may use the server, such as `https://app.example`; `*` for all.
+    /// Origins from which pages may use the server, such as `https://app.example`; `*` for all.
     pub allow_origins: Vec<String>,
     /// True if every exchange is logged.
     pub access_log: bool,

@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_no_objects() {
+    fn lists_are_not_accepted_as_objects() {
         let parse = |text| serde_json::from_str::<Object<Named<'_>>>(text);
         let Object(named) = parse(r#"{"name": "a", "data": [1, 2]}"#).unwrap();
         assert_eq!((named.name, named.data.unwrap().get()), ("a", "[1, 2]"));

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_does_not_repeat_all_that_a_client_sent() {
+    fn long_error_messages_are_cut() {
         let shown = shortened(&"ö".repeat(1_000_000));
         assert_eq!((shown.chars().count(), shown.ends_with('…')), (MESSAGE_CHARS_MAX + 1, true));
         assert_eq!(shortened("short"), "short");

@@ -103,7 +103,7 @@ struct Server<S> {
     refused: ConnectionMode,
     slots: ConnectionSlots,
     over_cap: RefusedConnections,
-    /// Origins whose pages may read the reason of a rejected connection.
+    /// Origins from which pages may read the reason of a rejected connection.
     origins: Origins,
     memory: Memory,
     graceful: GracefulShutdown,

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn no_address_has_all_connections() {
+    fn one_address_cannot_use_all_connections() {
         let slots = ConnectionSlots::new(8);
         let much: Vec<_> = (0..8).map_while(|_| slots.take(address(1))).collect();
         assert_eq!(much.len(), 6);

@@ -114,7 +114,7 @@ fn warn_of_dates(path: &Path, chain: &[CertificateDer<'_>]) {
 }
 
 /// Returns the problem of a certificate's dates, if there is one. No library checks the dates of
-/// the server's own certificate, but a verification without trust anchors checks the dates first.
+/// the server's own certificate, but a verification without root certificates checks the dates first.
 fn wrong_date(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<String> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
     let algorithms = ring::default_provider().signature_verification_algorithms.all;

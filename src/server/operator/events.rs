@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_snapshot_at_once_then_new_decisions_with_each_change() {
+    async fn stream_begins_with_a_snapshot_followed_by_new_decisions() {
         let (sender, receiver) = watch::channel(with_decisions([3, 4]));
         let closing = CancellationToken::new();
         let mut feed = feed(receiver, &closing).await;

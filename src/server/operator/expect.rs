@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_or_refused() {
+    fn durations_are_parsed_or_rejected() {
         let first = |reason: BadDuration| reason.to_string().split(',').next().unwrap().to_owned();
         let read = |text: &str| read(text).map_err(first);
         assert_eq!(read("30s"), Ok(Duration::from_secs(30)));

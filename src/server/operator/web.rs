@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_version_is_not_sent_again() {
+    fn unchanged_file_is_answered_304() {
         let etag = get("/app.js", HeaderMap::new()).unwrap().headers()[ETAG].clone();
         let again = get("/app.js", HeaderMap::from_iter([(IF_NONE_MATCH, etag)])).unwrap();
         assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_keeps_to_its_policy() {
+    fn page_satisfies_its_content_security_policy() {
         let page = WebFiles::get("index.html").unwrap();
         let page = String::from_utf8(page.data.into_owned()).unwrap();
         for forbidden in ["http://", "https://", "<style", "style=", " onclick", "<script>"] {

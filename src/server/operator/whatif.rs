@@ -46,7 +46,7 @@ struct WhatifAnswer {
     requests: usize,
     span: Duration,
     cases: Vec<Case>,
-    /// The reason why there are no cases.
+    /// The reason for a missing comparison.
     reason: Option<String>,
 }
 
@@ -71,7 +71,7 @@ impl WhatIf {
     }
 
     /// Returns true if the caller must compute an answer: none is being computed, and there is no
-    /// recent one. Drops an answer for settings that are no longer in force.
+    /// recent one. Drops an answer for settings that have changed.
     fn begins(&self, configured: u64) -> bool {
         let mut state = self.lock();
         state.answer.take_if(|answer| answer.configured != configured);
@@ -86,7 +86,7 @@ impl WhatIf {
         true
     }
 
-    /// Returns the answer as JSON; computes one if there is no recent one.
+    /// Returns the answer as JSON; computes one unless there is a recent one.
     ///
     /// # Errors
     /// If the engine has ended, or no thread can be started.

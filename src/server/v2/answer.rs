@@ -129,7 +129,7 @@ impl AnswerOutput<'_> {
 ///
 /// # Errors
 /// 422 if JSON cannot represent an output, or if an output has no classes; 500 if the engine
-/// omitted one; 503 if there is no memory for the answer, which is charged to `account`.
+/// omitted one; 503 if memory for the answer is lacking, which is charged to `account`.
 pub(crate) fn render(
     model: &ModelInfo,
     id: Option<&str>,

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_order_and_what_is_too_much_are_refused() {
+    fn datatypes_without_order_and_too_many_classes_are_rejected() {
         for (datatype, data) in [(Datatype::Bool, "[true]"), (Datatype::Bytes, "[\"a\"]")] {
             let error = classes(datatype, &[1, 1], data, 1).unwrap_err();
             assert_eq!(error.kind.status(), 422);

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_index_lists_what_is_served_and_what_is_not() {
+    fn index_lists_served_and_other_models() {
         let names = ["c", "a", "b"].map(str::to_owned).to_vec();
         let entries =
             list(names, &[view("b", ModelState::Ready), view("gone", ModelState::Unloading)]);

@@ -1,4 +1,4 @@
-//! The models in the form of the OpenAI API, whose clients read this list first.
+//! The models in the form of the OpenAI API. Clients of that API read this list first.
 
 use crate::context::ApiState;
 use crate::http::guard::Head;

@@ -243,11 +243,11 @@ impl InferRequest {
     }
 }
 
-/// Parses a body whose JSON part is `header_length` bytes, or all of it. The tensors carry the
+/// Parses a body with a JSON part of `header_length` bytes, or all of it. The tensors carry the
 /// charge of their memory, if the body carries its own.
 ///
 /// # Errors
-/// 400 and 422 if the body is not a request; 413 and 429 if there is no memory for its tensors.
+/// 400 and 422 if the body is not a request; 413 and 429 if memory for its tensors is lacking.
 pub(crate) fn parse(
     body: Bytes,
     header_length: Option<usize>,

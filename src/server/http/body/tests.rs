@@ -34,7 +34,7 @@ async fn bodies_are_joined() {
 }
 
 #[tokio::test]
-async fn too_large_bodies_are_refused_early_and_late() {
+async fn too_large_bodies_are_rejected_early_and_late() {
     let bodies = bodies(4, 100);
     let early = bodies.collect(&header("content-length", "5"), parts(&[])).await;
     assert_eq!(early.unwrap_err().kind, ErrorKind::TooLarge);
@@ -53,7 +53,7 @@ async fn slow_bodies_end() {
 }
 
 #[tokio::test]
-async fn all_bodies_share_one_bound() {
+async fn all_bodies_share_one_limit() {
     let bodies = bodies(1000, 2000);
     let others = bodies.memory.of(2).charge(1500).unwrap();
     let first = bodies.collect(&HeaderMap::new(), parts(&[HUNDRED; 6])).await.unwrap_err();
@@ -108,7 +108,7 @@ async fn compressed(bodies: &Bodies, body: Vec<u8>) -> Result<Body, Error> {
 }
 
 #[tokio::test]
-async fn compressed_bodies_have_the_same_bounds() {
+async fn compressed_bodies_have_the_same_limits() {
     let bodies = bodies(100_000, 400_000);
     let body = compressed(&bodies, gzip(&[b'x'; 100_000])).await.unwrap();
     assert_eq!(body.bytes, [b'x'; 100_000][..]);
@@ -128,7 +128,7 @@ async fn compressed_bodies_have_the_same_bounds() {
 }
 
 #[tokio::test]
-async fn bodies_of_other_codings_are_refused() {
+async fn bodies_of_other_codings_are_rejected() {
     let bodies = bodies(4, 6);
     let brotli = bodies.collect(&header("content-encoding", "br"), parts(&["x"])).await;
     assert_eq!(brotli.unwrap_err().kind, ErrorKind::UnsupportedMediaType);

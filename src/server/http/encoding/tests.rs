@@ -202,7 +202,7 @@ async fn incompressible_answers_are_not_changed() {
 }
 
 #[tokio::test]
-async fn answers_without_memory_for_compression_stay_as_they_are() {
+async fn answers_are_not_compressed_without_memory() {
     let response = document("text/plain", vec![b'x'; 1 << 20].into());
     let response = compressed(Some(Coding::Gzip), response, held(100)).await;
     assert!(!response.headers().contains_key(CONTENT_ENCODING));
@@ -218,7 +218,7 @@ async fn tags_of_compressed_files_are_weak() {
 }
 
 #[tokio::test]
-async fn answers_without_changes_are_marked_as_the_file_would_be() {
+async fn not_modified_answers_have_the_headers_of_the_file() {
     for (accepted, tag) in [(Some(Coding::Gzip), "W/\"abc\""), (None, "\"abc\"")] {
         let mut response = document("text/plain", Bytes::new());
         *response.status_mut() = StatusCode::NOT_MODIFIED;

@@ -136,7 +136,7 @@ async fn slow_heads_end() {
 }
 
 #[tokio::test]
-async fn long_heads_are_refused() {
+async fn long_heads_are_rejected() {
     let running = start(limits()).await;
     let long = format!("GET /ok HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(4096));
     let answer = read_all(send(running.address, &long).await).await;
@@ -145,7 +145,7 @@ async fn long_heads_are_refused() {
 }
 
 #[tokio::test]
-async fn health_is_answered_to_an_address_that_has_used_up_its_connections() {
+async fn health_checks_are_answered_over_the_connection_limit_of_an_address() {
     let running = start(limits()).await;
     let mut first = send(running.address, "GET /ok HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(first.read(&mut [0; 1024]).await.unwrap() > 0);
@@ -162,7 +162,7 @@ async fn health_is_answered_to_an_address_that_has_used_up_its_connections() {
 }
 
 #[tokio::test]
-async fn clients_that_do_not_read_are_dropped() {
+async fn clients_that_do_not_read_are_disconnected() {
     let running = start(limits()).await;
     let _unread = send(running.address, "GET /huge HTTP/1.1\r\nhost: x\r\n\r\n").await;
     get_until(running.address, "HTTP/1.1 503").await;
@@ -186,7 +186,7 @@ fn secure() -> (Tls, TlsConnector) {
 }
 
 #[tokio::test]
-async fn clients_that_do_not_read_are_dropped_over_tls_as_well() {
+async fn clients_that_do_not_read_are_disconnected_over_tls() {
     let (tls, connector) = secure();
     let running = start(ApiLimits { tls: Some(tls), ..limits() }).await;
     let stream = TcpStream::connect(running.address).await.unwrap();
@@ -200,7 +200,7 @@ async fn clients_that_do_not_read_are_dropped_over_tls_as_well() {
 }
 
 #[tokio::test]
-async fn an_answer_before_the_end_of_a_large_upload_arrives() {
+async fn answer_before_the_end_of_a_large_upload_is_received() {
     let running = start(limits()).await;
     let head = format!("POST /ok HTTP/1.1\r\nhost: x\r\ncontent-length: {HUGE}\r\n\r\n");
     let mut stream = send(running.address, &head).await;
@@ -224,7 +224,7 @@ async fn running_exchanges_end_after_shutdown_began() {
 }
 
 #[tokio::test]
-async fn what_outlives_the_grace_period_is_dropped() {
+async fn exchanges_after_the_grace_period_are_dropped() {
     let shutdown_grace = Duration::from_millis(500);
     let running = start(ApiLimits { shutdown_grace, ..limits() }).await;
     let hanging = send(running.address, "GET /hang HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -237,7 +237,7 @@ async fn what_outlives_the_grace_period_is_dropped() {
 }
 
 #[tokio::test]
-async fn idle_connections_do_not_hold_shutdown_up() {
+async fn idle_connections_do_not_delay_shutdown() {
     let running = start(limits()).await;
     let mut idle = send(running.address, "GET /ok HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(idle.read(&mut [0; 1024]).await.unwrap() > 0);

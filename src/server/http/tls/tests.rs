@@ -46,7 +46,7 @@ fn a_certificate_and_its_key_are_read() {
 }
 
 #[test]
-fn mistakes_name_the_file_and_what_is_wrong() {
+fn errors_contain_the_file_and_the_cause() {
     let folder = Folder::new("tls-bad");
     let (certificate, key) = pair();
     let (_, other) = pair();

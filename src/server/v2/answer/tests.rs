@@ -105,7 +105,7 @@ fn wrong_outputs_are_named() {
 }
 
 #[test]
-fn an_engine_that_forgets_an_output_is_an_error() {
+fn missing_output_of_the_engine_is_an_error() {
     let wanted = WantedOutputs { binary: false, named: vec![named("b", false)] };
     let few = Tensors(outputs().0[..1].to_vec());
     assert_eq!(
@@ -151,7 +151,7 @@ fn classes_replace_an_output_in_both_forms() {
 }
 
 #[test]
-fn answers_without_memory_are_refused() {
+fn answers_without_memory_are_rejected() {
     let model = model();
     for binary in [false, true] {
         let wanted = WantedOutputs { binary, named: Vec::new() }.resolve(&model.signature).unwrap();

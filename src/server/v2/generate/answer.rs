@@ -43,7 +43,7 @@ impl AnswerHead {
     /// Renders outputs of one element as values, others as flat lists.
     ///
     /// # Errors
-    /// 422 if JSON cannot represent an output, 503 if there is no memory for the text.
+    /// 422 if JSON cannot represent an output, 503 if memory for the text is lacking.
     pub(super) fn render(&self, outputs: &Tensors, account: &Account) -> Result<Bytes, Error> {
         self.write(outputs, Flat, account)
     }
@@ -94,7 +94,7 @@ impl Joined {
     /// Adds a partial answer.
     ///
     /// # Errors
-    /// 503 if there is no memory for it.
+    /// 503 if memory for it is lacking.
     pub(super) fn push(&mut self, outputs: &Tensors) -> Result<(), Error> {
         for (tensor, data) in &mut self.outputs {
             let output = outputs.get(&tensor.name);

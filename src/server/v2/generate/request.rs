@@ -84,7 +84,7 @@ impl GenerateSeed<'_> {
 ///
 /// # Errors
 /// 400 if the body is not an object of inputs of the model; 422 if a value does not fit its input;
-/// 413 and 429 if there is no memory for the tensors.
+/// 413 and 429 if memory for the tensors is lacking.
 pub(crate) fn parse(
     body: &Bytes,
     signature: &Signature,

@@ -50,7 +50,7 @@ fn json_requests() {
 }
 
 #[test]
-fn a_list_is_not_taken_for_an_object() {
+fn list_is_not_accepted_as_an_object() {
     for list in [
         r#"["7", null, [], null]"#,
         r#"{"inputs": [["x", [1], "INT8", null, [1]]]}"#,
@@ -119,7 +119,7 @@ fn fields_of_clients_are_ignored() {
 }
 
 #[test]
-fn floats_may_be_no_finite_numbers() {
+fn floats_may_be_infinite_or_nan() {
     let body = r#"{"id": "NaN", "inputs": [
         {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [[NaN, -Infinity]]},
         {"name": "t", "shape": [2], "datatype": "BYTES", "data": ["NaN", ",Infinity,"]}]}"#;
@@ -134,7 +134,7 @@ fn floats_may_be_no_finite_numbers() {
 }
 
 #[test]
-fn a_byte_order_mark_is_passed_over() {
+fn byte_order_mark_is_ignored() {
     let marked = format!("\u{feff}{}", input(r#""shape": [1], "datatype": "UINT8", "data": [9]"#));
     assert_eq!(parse(marked.into(), None).unwrap().inputs.0[0].data, [9][..]);
     assert_eq!(parse("\u{feff}".into(), None).unwrap_err().kind, ErrorKind::Malformed);
@@ -150,7 +150,7 @@ fn text_in_text_is_not_parsed() {
 }
 
 #[test]
-fn requests_without_a_sequence_are_taken() {
+fn requests_without_a_sequence_are_accepted() {
     for parameters in [
         r#""sequence_id": 0"#,
         r#""sequence_id": "", "sequence_start": false"#,
@@ -294,7 +294,7 @@ const WHOLE: &str = r#"{"id": "7", "parameters": {"timeout": 1500, "priority": 1
 // To run more cases: `PROPTEST_CASES=1000000 cargo test --release --lib requests_`.
 proptest! {
     #[test]
-    fn requests_that_are_spoilt_are_errors_never_panics(
+    fn damaged_requests_are_errors_never_panics(
         spots in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..5),
         moved in any::<prop::sample::Index>(),
         twice in any::<bool>(),
