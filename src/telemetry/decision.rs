@@ -45,9 +45,7 @@ fn text(reason: &Reason, at: Time, names: &DecisionNames<'_>) -> String {
             let queued = format!("{} of {}", count(rows, "row"), (names.model)(model));
             latency_text(&queued, (drain, waited), target, ready_in)
         }
-        Reason::Min { min, on } => {
-            format!("minimum: {}, {on} on", count(min as u64, "adapter"))
-        }
+        Reason::Min { min, on } => format!("minimum: {}, {on} on", count(min as u64, "adapter")),
         Reason::IdleSurplus { rows, wanted, on, lasted } => format!(
             "only {wanted} of {on} active adapters needed for {}; {} outstanding",
             time(lasted),

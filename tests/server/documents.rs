@@ -45,7 +45,9 @@ fn requests_of_the_readme_have_the_answers_that_it_shows() {
 #[allow(clippy::disallowed_methods, reason = "tests/run names a Python with the client")]
 fn the_python_client_of_the_readme_gets_an_answer() {
     let Some(python) = std::env::var_os("CONCERTINA_TEST_PYTHON") else {
-        return testkit::tell("SKIPPED: CONCERTINA_TEST_PYTHON names no Python with tritonclient");
+        return testkit::report(
+            "SKIPPED: CONCERTINA_TEST_PYTHON names no Python with tritonclient",
+        );
     };
     let text = std::fs::read_to_string(root().join("README.md")).unwrap();
     let block = text.split_once("```python\n").unwrap().1.split_once("```").unwrap().0;
