@@ -14,7 +14,7 @@ pub(crate) fn report(seeds: u64) {
     let any = Injected::ALL.iter().any(|fault| is_named(fault.as_str()));
     let faults = || Injected::ALL.into_iter().filter(|fault| !any || is_named(fault.as_str()));
     println!(
-        "| adapters | fault | in | scripts | requests | right | honest errors | wrong | lost | \
+        "| adapters | fault | in | scripts | requests | right | errors | wrong | lost | \
          miscounted | not recovered | slowest |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
     );
     let mut all = Outcomes::default();
@@ -30,7 +30,7 @@ pub(crate) fn report(seeds: u64) {
         let seeds = if mix.drivers.is_some() { seeds.min(DRIVEN) } else { seeds };
         if seeds > 0 {
             let outcomes = every_seed(&adapters, seeds, CHANCE);
-            row((mix.name, "all but wrong answers", "by chance"), &outcomes);
+            row((mix.name, "all but wrong answers", "at random"), &outcomes);
             all += outcomes;
         }
     }

@@ -90,7 +90,7 @@ fn streams_end_correctly_while_workers_are_killed_and_turned_off() {
 #[test]
 fn random_faults_lose_no_request() {
     let all = every_seed(&Faulty::default(), 24, 0.005);
-    report(&format!("by chance {all}"));
+    report(&format!("random faults: {all}"));
     assert_eq!((all.lost, all.wrong, all.miscounted), (0, 0, 0), "{all:#?}");
     assert!(all.right > all.failed, "{all:#?}");
 }

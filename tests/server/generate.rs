@@ -1,4 +1,4 @@
-//! Answers in parts: `generate` and `generate_stream`.
+//! Streaming: `generate` and `generate_stream`.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};

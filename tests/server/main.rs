@@ -30,7 +30,7 @@ mod elsewhere;
 mod environment;
 /// Clients that announce their next request.
 mod expect;
-/// Answers in parts.
+/// Streaming of partial answers.
 mod generate;
 /// Malformed HTTP and clients that misbehave.
 mod hostile;
