@@ -72,7 +72,7 @@ pub struct Config {
     /// Locks of adapters, for all users of the machine.
     pub lock_dir: PathBuf,
     /// Latency target of models without a target of their own. It determines how many adapters are
-    /// on. Late answers are still sent.
+    /// on. Late answers are still sent. `slo` is another name of this setting.
     #[serde(with = "humantime_serde", alias = "slo")]
     pub latency_target: Duration,
     pub tls: Tls,
