@@ -64,7 +64,7 @@ tarball() {
     | xz -T0 -"$level" > "$out/concertina-$version-$target.tar.xz"
 }
 
-# The newest version of glibc whose symbols the program uses.
+# The newest version of glibc that the symbols of the program need.
 glibc() {
   objdump -T "$bin" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -V | tail -1
 }

@@ -2,7 +2,7 @@
 # Tests the packages as a user has them: in a copy of this machine's file system that has no Rust, each
 # is installed over one with a lower version, serves, and is removed without a trace.
 # Usage: packaging/test.sh PROGRAM     a program that was built for this machine
-# Needs root and overlayfs; says so and ends without an error where it may not.
+# Needs root and overlayfs; without them it prints a message and ends without an error.
 set -eu
 cd "$(dirname "$0")/.."
 program=$(realpath "$1")
@@ -93,7 +93,7 @@ deb() {
   [ "$(grep -c kept /etc/concertina/environment)" = 2 ] || fail "the upgrade replaced the settings"
   [ -f /usr/lib/systemd/system/concertina.service ] || fail "no unit"
   bash -n /usr/share/bash-completion/completions/concertina || fail "no completions"
-  # What systemd makes for the service.
+  # The folders that systemd creates for the service.
   mkdir -p /var/cache/private/concertina /var/lib/private/concertina
   ln -s private/concertina /var/cache/concertina
   dpkg --purge concertina >/tmp/dpkg 2>&1 || { cat /tmp/dpkg; fail "dpkg --purge"; }

@@ -1,5 +1,5 @@
 use crate::mixes;
-use crate::steps::{Holds, QUICK, Questions, Step, starts, wait_for_nothing};
+use crate::steps::{Holds, KnownAnswers, QUICK, Step, starts, wait_for_nothing};
 use std::time::{Duration, Instant};
 use testkit::process::workers_of;
 
@@ -19,11 +19,11 @@ pub(crate) fn steps(clients: u64, cycles: u64) {
     for mix in mixes() {
         let server = mix.setup().config(QUICK).start();
         server.wait_until_ready();
-        let questions = Questions::new(&server);
+        let known = KnownAnswers::new(&server);
         wait_for_nothing(&server);
         let (begun, mut all) = (starts(&server), Step::default());
         for _ in 0..cycles {
-            all += questions.step(&server, clients as usize, 4);
+            all += known.step(&server, clients as usize, 4);
             wait_for_nothing(&server);
         }
         println!(
@@ -44,7 +44,7 @@ pub(crate) fn soak(requests: u64) {
     if let Some(mix) = mixes().first() {
         let server = mix.setup().config(QUICK).start();
         server.wait_until_ready();
-        let questions = Questions::new(&server);
+        let known = KnownAnswers::new(&server);
         wait_for_nothing(&server);
         let (begin, begun) = (Instant::now(), starts(&server));
         let (mut all, mut samples) = (Step::default(), Vec::new());
@@ -53,7 +53,7 @@ pub(crate) fn soak(requests: u64) {
             "| answers | resident MiB | open files | threads | workers |\n|---|---|---|---|---|"
         );
         for burst in 1..=bursts {
-            all += questions.step(&server, CLIENTS, EACH);
+            all += known.step(&server, CLIENTS, EACH);
             wait_for_nothing(&server);
             let holds = Holds::of(&server);
             samples.push((all.answers, holds));

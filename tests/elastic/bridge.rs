@@ -21,7 +21,7 @@ fn measured(server: &Server) {
 }
 
 /// Sends a request every twentieth of a second; returns the adapter that answered each.
-fn ask(server: &Server) -> Vec<String> {
+fn send(server: &Server) -> Vec<String> {
     let images = variants(REQUESTS);
     let address = server.address;
     let threads: Vec<_> = images
@@ -48,7 +48,7 @@ fn cpu_answers_while_all_other_adapters_are_off() {
     let server = machine.embedded().env("CONCERTINA_CPU", "auto").start();
     adapters(&server);
     measured(&server);
-    let served = ask(&server);
+    let served = send(&server);
     let by_cpu = served.iter().filter(|adapter| *adapter == "cpu").count();
     // Without the bridge the CPU answers none. On a busy machine it starts slowly, so that an
     // adapter answers some of them.
@@ -62,7 +62,7 @@ fn cpu_keeps_serving_while_an_adapter_starts_for_the_excess_load() {
     let server = machine.embedded().config(slow).env("CONCERTINA_CPU", "auto").start();
     let ids = adapters(&server);
     measured(&server);
-    let served = ask(&server);
+    let served = send(&server);
     assert!(served.iter().filter(|adapter| *adapter == "cpu").count() >= 3, "{served:?}");
     let starts = |id: &String| server.adapter(id)["starts"].as_u64().unwrap_or(0);
     assert!(ids.iter().map(starts).sum::<u64>() >= 1, "no adapter was started");

@@ -11,8 +11,8 @@ use testkit::{Server, wait_for};
 pub fn clients(server: &Server, count: usize) -> Load {
     let images = variants(count);
     let expected = expected(&images);
-    let ask = |n: usize| request("POST", INFER, &[], as_uint8(&images[n]).as_bytes());
-    Load::start(server.address, count, ask, move |n, response| compare(response, &expected[n]))
+    let make = |n: usize| request("POST", INFER, &[], as_uint8(&images[n]).as_bytes());
+    Load::start(server.address, count, make, move |n, response| compare(response, &expected[n]))
 }
 
 #[test]

@@ -22,13 +22,13 @@ const SETTINGS: &str = "latency_target = '100ms'\n[workers]\nheartbeat_timeout =
     [test.slow.vulkan-1ae0-c0de-0]\nrow = '18ms'";
 
 /// A request and its expected answer. No two requests to `echo` have the same data.
-struct Question<'a> {
+struct MixedRequest<'a> {
     number: usize,
     images: &'a [Vec<u8>],
     expected: &'a [Vec<f32>],
 }
 
-impl Question<'_> {
+impl MixedRequest<'_> {
     /// The number of rows for `digits`: less than its largest batch, or more.
     fn digit_rows(&self) -> Option<usize> {
         [Some(1), None, Some(3), None, Some(1), None, Some(12), None][self.number % 8]
@@ -98,14 +98,14 @@ struct Clients<'a> {
 impl Clients<'_> {
     /// Runs one client: each answer must belong to its request, and no bytes may follow the last
     /// one. Returns the number of answers and the errors.
-    fn ask(&self, server: &Server) -> (usize, Vec<String>) {
+    fn run(&self, server: &Server) -> (usize, Vec<String>) {
         let (mut connection, mut answers, mut wrong) = (server.connect(), 0, Vec::new());
         while let number = self.next.fetch_add(1, Ordering::Relaxed)
             && number < REQUESTS
         {
-            let question = Question { number, images: self.images, expected: self.expected };
-            match connection.exchange(&question.bytes()) {
-                Ok(response) => wrong.extend(question.check(&response).err()),
+            let mixed = MixedRequest { number, images: self.images, expected: self.expected };
+            match connection.exchange(&mixed.bytes()) {
+                Ok(response) => wrong.extend(mixed.check(&response).err()),
                 Err(error) => wrong.push(format!("request {number}: {error}")),
             }
             answers += 1;
@@ -179,9 +179,9 @@ fn thousand_mixed_requests_are_answered_while_adapters_fail_and_are_switched() {
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let clients = Clients { next, done, images: &images, expected: &expected };
     let (answers, wrong, disturbances) = std::thread::scope(|scope| {
-        let asking: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| clients.ask(&server))).collect();
+        let threads: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| clients.run(&server))).collect();
         let disturbances = disturb(&server, &ids, &clients);
-        let seen = asking.into_iter().map(|client| client.join().expect("a client"));
+        let seen = threads.into_iter().map(|client| client.join().expect("a client"));
         let (answers, wrong): (Vec<_>, Vec<_>) = seen.unzip();
         (answers.iter().sum::<usize>(), wrong.concat(), disturbances)
     });

@@ -197,7 +197,7 @@ impl Faulty {
 
     fn script(&self, faults: &str, recovers: bool) -> Outcomes {
         let (server, _models) = self.server(faults, self.start());
-        let mut outcomes = ask_all(&server);
+        let mut outcomes = send_all(&server);
         outcomes.scripts = 1;
         let answers = outcomes.sent - outcomes.lost;
         let counted = || server.snapshot()["models"][0]["requests"].as_u64().unwrap_or_default();
@@ -238,7 +238,7 @@ fn probabilities(response: &Response) -> Vec<f32> {
     data.iter().map(|value| value.as_f64().unwrap_or(f64::NAN) as f32).collect()
 }
 
-fn ask_all(server: &Server) -> Outcomes {
+fn send_all(server: &Server) -> Outcomes {
     let images = variants(CLIENTS * REQUESTS);
     std::thread::scope(|scope| {
         let client = |n: usize| {
@@ -246,7 +246,7 @@ fn ask_all(server: &Server) -> Outcomes {
             let images = &images;
             scope.spawn(move || {
                 let mut outcomes = Outcomes::default();
-                own.for_each(|at| outcomes += ask(server, &images[at], &expected()[at]));
+                own.for_each(|at| outcomes += send(server, &images[at], &expected()[at]));
                 outcomes
             })
         };
@@ -258,7 +258,7 @@ fn ask_all(server: &Server) -> Outcomes {
 }
 
 /// Sends one request; returns its result.
-fn ask(server: &Server, image: &[u8], expected: &[f32]) -> Outcomes {
+fn send(server: &Server, image: &[u8], expected: &[f32]) -> Outcomes {
     let begin = Instant::now();
     let body = as_uint8(image);
     let headers = [("Content-Type", "application/json")];

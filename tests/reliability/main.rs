@@ -21,7 +21,7 @@ use faulty::{Faulty, every_seed, every_step};
 use overload::{Crowd, DEADLINE, Offered};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use steps::{Holds, QUICK, Questions, Step, starts, wait_for_nothing};
+use steps::{Holds, KnownAnswers, QUICK, Step, starts, wait_for_nothing};
 use testkit::{Setup, report};
 use wire::Injected;
 
@@ -151,11 +151,11 @@ fn little_beside_much(crowd: &Crowd, capacity: f64) -> bool {
 fn repeated_steps_from_idle_to_many_clients_lose_and_leak_nothing() {
     let server = Setup::cpu().config(QUICK).start();
     server.wait_until_ready();
-    let questions = Questions::new(&server);
+    let known = KnownAnswers::new(&server);
     wait_for_nothing(&server);
     let (begun, mut all, mut held) = (starts(&server), Step::default(), Vec::new());
     for _ in 0..12 {
-        all += questions.step(&server, 64, 4);
+        all += known.step(&server, 64, 4);
         wait_for_nothing(&server);
         held.push(Holds::of(&server));
     }

@@ -35,26 +35,26 @@ impl std::ops::AddAssign for Step {
 }
 
 /// Requests with their answers.
-pub struct Questions {
+pub struct KnownAnswers {
     requests: Vec<Vec<u8>>,
     answers: Vec<Vec<f32>>,
 }
 
-impl Questions {
+impl KnownAnswers {
     /// Gets the answers from a server without load.
-    pub fn new(server: &Server) -> Questions {
+    pub fn new(server: &Server) -> KnownAnswers {
         let images = variants(64);
         let headers = [("Content-Type", "application/json")];
         let body = |image: &Vec<u8>| request("POST", INFER, &headers, as_uint8(image).as_bytes());
         let requests: Vec<_> = images.iter().map(body).collect();
         let mut connection = server.connect();
-        let ask =
+        let send =
             |request: &Vec<u8>| probabilities(&connection.exchange(request).expect("answers"));
-        let answers = requests.iter().map(ask).collect();
-        Questions { requests, answers }
+        let answers = requests.iter().map(send).collect();
+        KnownAnswers { requests, answers }
     }
 
-    fn ask(&self, connection: &mut Connection, n: usize) -> Result<(), String> {
+    fn send(&self, connection: &mut Connection, n: usize) -> Result<(), String> {
         let n = n % self.requests.len();
         let answer = connection.exchange(&self.requests[n]).map_err(|error| error.to_string())?;
         if answer.status != 200 {
@@ -71,7 +71,7 @@ impl Questions {
             let mut connection = server.connect();
             for n in 0..each {
                 let begin = Instant::now();
-                match self.ask(&mut connection, client * each + n) {
+                match self.send(&mut connection, client * each + n) {
                     Ok(()) => step.answers += 1,
                     Err(error) => {
                         step.errors.push(error);

@@ -11,7 +11,7 @@ use testkit::{HANG, Server, Setup, models, wait_for};
 const EACH: usize = 8;
 
 /// A request to `ocr` with a page, or to `digits`.
-fn ask(model: &str) -> Vec<u8> {
+fn request_to(model: &str) -> Vec<u8> {
     let path = format!("/v2/models/{model}/infer");
     if model == "ocr" {
         let page = std::fs::read(models::package().join("examples/page.png")).unwrap();
@@ -32,8 +32,8 @@ fn begin(server: &Server, bytes: &[u8]) -> JoinHandle<Response> {
 fn begin_many(server: &Server) -> Vec<JoinHandle<Response>> {
     let lines = || model(server, "text-lines");
     let before = lines();
-    let ask = |model: &str| begin(server, &ask(model));
-    let answers = (0..EACH).flat_map(|_| [ask("ocr"), ask("digits")]).collect();
+    let begin_one = |model: &str| begin(server, &request_to(model));
+    let answers = (0..EACH).flat_map(|_| [begin_one("ocr"), begin_one("digits")]).collect();
     wait_for("a second step", HANG, || lines() > before);
     answers
 }
@@ -57,7 +57,7 @@ fn all_are_good(answers: Vec<JoinHandle<Response>>) {
 fn requests_and_chains_in_flight_are_finished_when_the_server_stops() {
     for _ in 0..3 {
         let mut server = Setup::cpu().start();
-        assert_eq!(begin(&server, &ask("ocr")).join().unwrap().status, 200);
+        assert_eq!(begin(&server, &request_to("ocr")).join().unwrap().status, 200);
         let answers = begin_many(&server);
         server.terminate();
         all_are_good(answers);
@@ -68,14 +68,14 @@ fn requests_and_chains_in_flight_are_finished_when_the_server_stops() {
 #[test]
 fn chains_in_flight_are_finished_when_their_models_are_unloaded() {
     let server = Setup::cpu().start();
-    assert_eq!(begin(&server, &ask("ocr")).join().unwrap().status, 200);
+    assert_eq!(begin(&server, &request_to("ocr")).join().unwrap().status, 200);
     let answers = begin_many(&server);
     for name in ["text-lines", "text-regions", "ocr", "digits"] {
         let unloaded = server.post(&format!("/v2/repository/models/{name}/unload"), "{}");
         assert_eq!(unloaded.status, 200, "{}", unloaded.text());
     }
     // Requests from now on find no model.
-    assert_eq!(begin(&server, &ask("ocr")).join().unwrap().status, 404);
+    assert_eq!(begin(&server, &request_to("ocr")).join().unwrap().status, 404);
     all_are_good(answers);
     wait_for("the end of the models", HANG, || {
         let snapshot = server.snapshot();
@@ -86,12 +86,12 @@ fn chains_in_flight_are_finished_when_their_models_are_unloaded() {
 
 /// A connection on which half a request was sent, and the rest of the request.
 fn begin_half(server: &Server) -> (Connection, Vec<u8>) {
-    let mut bytes = ask("digits");
+    let mut bytes = request_to("digits");
     let rest = bytes.split_off(bytes.len() - 100);
     let mut connection = server.connect();
     connection.send(&bytes).unwrap();
     // The head is read by then: a request that was sent later is answered.
-    assert_eq!(begin(server, &ask("digits")).join().unwrap().status, 200);
+    assert_eq!(begin(server, &request_to("digits")).join().unwrap().status, 200);
     std::thread::sleep(Duration::from_millis(100));
     (connection, rest)
 }
@@ -105,7 +105,7 @@ fn body_still_being_sent_is_accepted_while_its_model_is_unloaded() {
     connection.send(&rest).unwrap();
     let answer = connection.receive().unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(begin(&server, &ask("digits")).join().unwrap().status, 404);
+    assert_eq!(begin(&server, &request_to("digits")).join().unwrap().status, 404);
 }
 
 #[test]

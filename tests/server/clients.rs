@@ -247,20 +247,20 @@ fn long_answers_are_compressed_if_the_client_accepts_it() {
 #[test]
 fn class_count_replaces_an_output_by_its_classes() {
     let (server, _repository) = echo_server(Setup::cpu());
-    let ask = |count: u64, binary: bool| {
+    let send = |count: u64, binary: bool| {
         let mut body: Value = serde_json::from_str(SEVEN).unwrap();
         let parameters = json!({"classification": count, "binary_data": binary});
         body["outputs"] = json!([{"name": "probabilities", "parameters": parameters}]);
         server.post(INFER, &body.to_string())
     };
-    let answer = ask(3, false).json();
+    let answer = send(3, false).json();
     let output = &answer["outputs"][0];
     assert_eq!((&output["datatype"], &output["shape"]), (&json!("BYTES"), &json!([1, 3])));
     let best = output["data"][0].as_str().unwrap();
     assert!(best.starts_with("0.") || best.starts_with("1."), "{best}");
     assert!(best.ends_with(":7:7"), "{best}");
-    assert_eq!(ask(99, false).json()["outputs"][0]["shape"], json!([1, 10]));
-    let binary = ask(1, true);
+    assert_eq!(send(99, false).json()["outputs"][0]["shape"], json!([1, 10]));
+    let binary = send(1, true);
     let (json, raw) = binary.split();
     assert_eq!(json["outputs"][0]["parameters"]["binary_data_size"], raw.len());
     assert_eq!(raw[4..], *best.as_bytes());
@@ -308,21 +308,21 @@ fn pages_of_allowed_origins_may_use_the_server() {
     let setup = Setup::cpu().args(&["--allow-origins", PAGE, "--api-key", "secret"]);
     let (server, _repository) = echo_server(setup);
     let body = echo("UINT8", "[1,2]", "[1,2]");
-    let ask = |origin: &str, key: &str| {
+    let send = |origin: &str, key: &str| {
         let headers = [JSON, ("Origin", origin), ("X-API-Key", key)];
         server.send("POST", ECHO, &headers, body.as_bytes())
     };
-    let answer = ask(PAGE, "secret");
+    let answer = send(PAGE, "secret");
     assert_eq!(data(&answer), json!([1, 2]));
     assert_eq!(answer.header("access-control-allow-origin"), Some(PAGE));
     assert_eq!(answer.header("vary"), Some("origin"));
     let exposed = answer.header("access-control-expose-headers").unwrap();
     assert!(exposed.contains("inference-header-content-length"), "{exposed}");
     // A page can read the reason of a rejection.
-    let refused = ask(PAGE, "wrong");
+    let refused = send(PAGE, "wrong");
     assert_eq!(refused.status, 401);
     assert_eq!(refused.header("access-control-allow-origin"), Some(PAGE));
-    let other = ask("https://other.example", "secret");
+    let other = send("https://other.example", "secret");
     assert_eq!((other.status, other.header("access-control-allow-origin")), (403, None));
     assert!(other.error().contains("allow_origins"), "{}", other.error());
 }

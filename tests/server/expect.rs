@@ -47,17 +47,17 @@ fn a_request_announces_the_next_one() {
                   idle = 1000.0\nactive = 1000.0\nstart = 1.0";
     let server = Setup::cpu().config(config).start();
     server.wait_until_ready();
-    let ask = |expect: &str| {
+    let infer = |expect: &str| {
         server.send("POST", INFER, &[("x-concertina-expect", expect)], SEVEN.as_bytes())
     };
-    assert_eq!(ask("4s").status, 200);
+    assert_eq!(infer("4s").status, 200);
     // The snapshot may be older than the first start.
     wait_for("it starts again", HANG, || server.adapter("cpu")["starts"] == 2);
     assert_eq!(last_start(&server).as_deref(), Some("expected"));
     for (expect, what) in
         [("soon", "must be a duration such as 30s"), ("48h", "must be 24h at most")]
     {
-        let refused = ask(expect);
+        let refused = infer(expect);
         assert_eq!(refused.status, 400, "{expect}");
         assert!(refused.error().contains(&format!("x-concertina-expect {what}")), "{expect}");
     }

@@ -121,18 +121,18 @@ fn rows_that_hold_nothing_are_bounded() {
     let repository = Folder::new();
     models::add_echo(&repository, "echo", 8, "0s");
     let server = Setup::cpu().models(repository.path()).start();
-    let ask = |rows: u64| {
+    let send_rows = |rows: u64| {
         let shape = format!(r#""shape":[{rows},0],"data":[]"#);
         let body = format!(r#"{{"inputs":[{{"name":"x","datatype":"INT8",{shape}}}]}}"#);
         server.post("/v2/models/echo/infer", &body)
     };
     // Each of these once kept the adapter busy without end.
     for rows in [1025, 3_000_000_000, 9_000_000_000_000_000_000] {
-        let refused = ask(rows);
+        let refused = send_rows(rows);
         assert_eq!(refused.status, 422, "{rows}: {}", refused.text());
         assert!(refused.error().contains("at most 1024 may be empty"), "{}", refused.error());
     }
-    assert_eq!(ask(20).json()["outputs"][0]["shape"], serde_json::json!([20, 0]));
+    assert_eq!(send_rows(20).json()["outputs"][0]["shape"], serde_json::json!([20, 0]));
 }
 
 /// A server of an `identity` model with a long batching delay, for which requests wait in the
@@ -152,11 +152,11 @@ const ECHO: &str = r#"{"inputs":[{"name":"x","datatype":"UINT8","shape":[1,3],"d
 #[test]
 fn requests_of_disconnected_clients_leave_nothing_behind() {
     let (server, _repository) = patient_server();
-    let ask = request("POST", "/v2/models/echo/infer", &[], ECHO.as_bytes());
+    let bytes = request("POST", "/v2/models/echo/infer", &[], ECHO.as_bytes());
     let waiting: Vec<_> = (0..5)
         .map(|_| {
             let mut connection = server.connect();
-            connection.send(&ask).unwrap();
+            connection.send(&bytes).unwrap();
             connection
         })
         .collect();
@@ -172,7 +172,7 @@ fn requests_of_disconnected_clients_leave_nothing_behind() {
     assert_eq!(echo["requests"], 0, "requests of clients that are gone were run");
     // Half a body, then nothing.
     let mut connection = server.connect();
-    connection.send(&ask[..ask.len() - 5]).unwrap();
+    connection.send(&bytes[..bytes.len() - 5]).unwrap();
     drop(connection);
     check_still_serves(&server);
 }
@@ -185,10 +185,10 @@ fn full_queue_rejects_requests() {
     let server = setup.start();
     server.set_mode_when_listed("cpu", "on");
     server.wait_for_state("cpu", &["idle"], HANG);
-    let ask = request("POST", "/v2/models/echo/infer", &[], ECHO.as_bytes());
+    let echo = request("POST", "/v2/models/echo/infer", &[], ECHO.as_bytes());
     let mut waiting: Vec<_> = (0..3).map(|_| server.connect()).collect();
     for connection in &mut waiting {
-        connection.send(&ask).unwrap();
+        connection.send(&echo).unwrap();
     }
     let full = || server.snapshot()["queue"]["queued_requests"] == 3;
     wait_for("three are queued", HANG, full);

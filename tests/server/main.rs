@@ -24,8 +24,6 @@ mod confinement;
 mod doctor;
 /// Commands of the documents, with their output.
 mod documents;
-/// Workers that are reached over TCP.
-mod elsewhere;
 /// Containers, limits and folders of the environment.
 mod environment;
 /// Clients that announce their next request.
@@ -52,6 +50,8 @@ mod openai;
 mod openapi;
 /// Files in, answers out; chains of models.
 mod pipelines;
+/// Workers that are reached over TCP.
+mod remote_workers;
 /// Repositories with broken models in them.
 mod repository;
 /// Settings that are changed over HTTP.

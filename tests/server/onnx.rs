@@ -124,8 +124,8 @@ fn generate_is_answered_while_its_model_is_switched_to_whole_runs() {
     folder.write("linear/model.toml", "kind = \"onnx\"\n[batch]\nmax_rows = 2\n");
     let faults = "[[test.faults]]\nfault = 'wrong_answer'\nat = 7";
     let server = Setup::cpu().models(folder.path()).config(faults).start();
-    let ask = || server.post("/v2/models/linear/generate", r#"{"x": [1, 2, 3]}"#);
-    let (first, second) = (ask(), ask());
+    let generate = || server.post("/v2/models/linear/generate", r#"{"x": [1, 2, 3]}"#);
+    let (first, second) = (generate(), generate());
     assert_eq!(first.status, 200, "{}", first.text());
     assert_eq!(first.json()["y"].as_array().map(Vec::len), Some(2), "{}", first.text());
     assert_eq!(second.json(), first.json());

@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(30);
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
-fn ask(server: &Server, headers: &[(&str, &str)]) -> testkit::Response {
+fn infer(server: &Server, headers: &[(&str, &str)]) -> testkit::Response {
     let headers = [&[("Content-Type", "application/json")], headers].concat();
     let response = server.send("POST", INFER, &headers, SEVEN.as_bytes());
     assert_eq!(response.status, 200, "{}", response.text());
@@ -36,7 +36,7 @@ fn has(program: &str) -> bool {
 #[test]
 fn metrics_pass_the_check_of_promtool() {
     let server = Setup::cpu().start();
-    ask(&server, &[]);
+    infer(&server, &[]);
     let classic = server.get("/metrics");
     assert_eq!(classic.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     assert!(classic.text().contains("concertina_requests_total{"), "{}", classic.text());
@@ -108,7 +108,7 @@ fn prometheus_scrapes_the_server_and_answers_queries() {
     }
     // An idle adapter might be off before it is scraped.
     let server = Setup::cpu().config("[adapters]\nmin = 1").start();
-    (0..3).for_each(|_| drop(ask(&server, &[])));
+    (0..3).for_each(|_| drop(infer(&server, &[])));
     let prometheus = Prometheus::of(&server);
     let answers = wait_until("Prometheus has scraped", SOON, || {
         prometheus.query("concertina_requests_total%7Bmodel%3D%22digits%22%7D")
@@ -121,7 +121,7 @@ fn prometheus_scrapes_the_server_and_answers_queries() {
 #[test]
 fn grafana_dashboard_queries_existing_metrics() {
     let server = Setup::cpu().start();
-    ask(&server, &[]);
+    infer(&server, &[]);
     let metrics = server.get("/metrics").text();
     let dashboard = include_str!("../../grafana/concertina.json");
     let dashboard: Value = serde_json::from_str(dashboard).unwrap();
@@ -208,7 +208,7 @@ fn collector_receives_one_span_per_request() {
     let (address, received) = collector();
     let mut server = Setup::cpu().args(&["--otlp-endpoint", &address]).start();
     let parent = format!("00-{TRACE}-{PARENT}-01");
-    let good = ask(&server, &[("traceparent", &parent)]);
+    let good = infer(&server, &[("traceparent", &parent)]);
     let bad = server.post(INFER, "{\"inputs\": 1}");
     assert_eq!(bad.status, 400);
     // The last spans are sent while the server stops.
@@ -241,7 +241,7 @@ fn collector_receives_one_span_per_request() {
 #[test]
 fn requests_are_answered_while_the_collector_is_unreachable() {
     let server = Setup::cpu().args(&["--otlp-endpoint", "http://127.0.0.1:9"]).start();
-    (0..20).for_each(|_| drop(ask(&server, &[])));
+    (0..20).for_each(|_| drop(infer(&server, &[])));
     assert_eq!(server.snapshot()["models"][0]["errors"], 0);
 }
 
@@ -249,7 +249,7 @@ fn requests_are_answered_while_the_collector_is_unreachable() {
 fn the_access_log_names_each_request() {
     let args = ["--access-log", "--log-format", "json"];
     let server = Setup::cpu().args(&args).start();
-    let response = ask(&server, &[("X-Request-Id", "mine-7")]);
+    let response = infer(&server, &[("X-Request-Id", "mine-7")]);
     assert_eq!(response.header("x-request-id"), Some("mine-7"));
     let timing = response.header("server-timing").unwrap();
     assert!(timing.starts_with("queue;dur=") && timing.contains(", run;dur="), "{timing}");
@@ -275,7 +275,7 @@ fn the_access_log_names_each_request() {
 #[test]
 fn recent_times_and_history_are_shown() {
     let server = Setup::cpu().start();
-    (0..10).for_each(|_| drop(ask(&server, &[])));
+    (0..10).for_each(|_| drop(infer(&server, &[])));
     let snapshot = wait_until("recent times are shown", SOON, || {
         let snapshot = server.snapshot();
         (snapshot["models"][0]["recent"]["p50_ms"].as_f64()? > 0.0).then_some(snapshot)
@@ -321,7 +321,7 @@ fn load_generator_is_bounded_and_stops() {
         (server.snapshot()["load"]["answered"].as_u64()? >= 20).then_some(())
     });
     // Requests of clients are served before those of the load generator.
-    ask(&server, &[]);
+    infer(&server, &[]);
     let ended = server.send("DELETE", "/api/load", &[], b"").json();
     assert_eq!((&ended["running"], &ended["failed"]), (&json!(false), &json!(0)), "{ended}");
     assert!(ended["p50_ms"].as_f64().unwrap() > 0.0, "{ended}");

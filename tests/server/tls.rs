@@ -70,14 +70,14 @@ fn connect(server: &Server, trusted: &Pair, protocols: &[&[u8]]) -> io::Result<S
     Ok(Connection::over(StreamOwned::new(tls, stream)))
 }
 
-fn ask_for_a_digit(connection: &mut Secure) -> io::Result<Response> {
+fn infer_digit(connection: &mut Secure) -> io::Result<Response> {
     connection.exchange(&request("POST", INFER, &[], SEVEN.as_bytes()))
 }
 
 #[track_caller]
 fn check_still_serves(server: &Server, trusted: &Pair) {
     let mut connection = connect(server, trusted, HTTP).unwrap();
-    assert_eq!(digits(&ask_for_a_digit(&mut connection).unwrap()), [7]);
+    assert_eq!(digits(&infer_digit(&mut connection).unwrap()), [7]);
 }
 
 #[test]
@@ -88,10 +88,10 @@ fn requests_over_tls_are_answered() {
     let mut open = connect(&server, &pair, &[b"h2", b"http/1.1"]).unwrap();
     assert_eq!(open.get_ref().conn.alpn_protocol(), Some(&b"http/1.1"[..]));
     for _ in 0..2 {
-        assert_eq!(digits(&ask_for_a_digit(&mut open).unwrap()), [7]);
+        assert_eq!(digits(&infer_digit(&mut open).unwrap()), [7]);
     }
     let mut no_choice = connect(&server, &pair, &[]).unwrap();
-    assert_eq!(digits(&ask_for_a_digit(&mut no_choice).unwrap()), [7]);
+    assert_eq!(digits(&infer_digit(&mut no_choice).unwrap()), [7]);
     // A client that offers no supported protocol is rejected in the handshake.
     let refused = connect(&server, &pair, &[b"h2"]).err().unwrap();
     assert!(refused.to_string().contains("NoApplicationProtocol"), "{refused}");
@@ -112,13 +112,13 @@ fn requests_over_tls_are_answered() {
 fn new_certificate_is_used_and_a_broken_one_is_ignored() {
     let (server, old, folder) = start("");
     let mut before = connect(&server, &old, HTTP).unwrap();
-    assert_eq!(digits(&ask_for_a_digit(&mut before).unwrap()), [7]);
+    assert_eq!(digits(&infer_digit(&mut before).unwrap()), [7]);
     // No signal announces the change.
     let new = Pair::new();
     new.write(&folder);
     wait_for("the new one is used", HANG, || connect(&server, &new, HTTP).is_ok());
     assert!(connect(&server, &old, HTTP).is_err());
-    assert_eq!(digits(&ask_for_a_digit(&mut before).unwrap()), [7]);
+    assert_eq!(digits(&infer_digit(&mut before).unwrap()), [7]);
     // A key of another certificate.
     folder.write("k.pem", &old.key);
     signal(server.pid(), Signal::HUP);
@@ -139,8 +139,8 @@ fn slow_handshakes_are_cut_and_count_as_connections() {
     let mut half = server.connect();
     // The head of a handshake record without its content.
     half.send(b"\x16\x03\x01\x02\x00\x01").unwrap();
-    let ask = request("GET", "/v2", &[], b"");
-    let status = || connect(&server, &pair, HTTP)?.exchange(&ask).map(|answer| answer.status);
+    let read = request("GET", "/v2", &[], b"");
+    let status = || connect(&server, &pair, HTTP)?.exchange(&read).map(|answer| answer.status);
     assert_eq!(status().unwrap(), 503);
     // Single bytes do not extend the time.
     wait_until("it is cut", HANG, || {

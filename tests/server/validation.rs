@@ -16,7 +16,7 @@ fn data(name: &str) -> Vec<u8> {
     std::fs::read(models::package().join("tests/data").join(name)).unwrap()
 }
 
-fn ask(server: &Server) {
+fn infer(server: &Server) {
     let answer = server.post("/v2/models/digits/infer", SEVEN);
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
@@ -26,7 +26,7 @@ fn longest(server: &Server, is_over: impl Fn() -> bool) -> Duration {
     let mut longest = Duration::ZERO;
     while !is_over() {
         let begin = Instant::now();
-        ask(server);
+        infer(server);
         longest = longest.max(begin.elapsed());
     }
     longest
@@ -41,7 +41,7 @@ fn new_model_with_a_long_load_delays_no_other_model() {
     let config = "[workers]\nvalidation_timeout = \"6s\"\n";
     let setup = Setup::cpu().models(repository.path()).config(config);
     let server = setup.args(&["--models-poll-interval", "100ms"]).start();
-    ask(&server);
+    infer(&server);
     let begin = Instant::now();
     for name in ["slow_tile", "slow_constant"] {
         repository.write(&format!("{name}.onnx"), data(&format!("{name}.onnx")));

@@ -135,15 +135,15 @@ fn model_files_are_sent_once_to_a_remote_worker() {
     let cache = Folder::new();
     let setup = Setup::cpu().models(repository.path()).cache_dir(cache.path());
     let server = setup.config(&forwarder.config()).start();
-    let ask = |value| {
+    let infer = |value| {
         let answer = server.connect().exchange(&echo(value)).unwrap();
         assert_eq!(answer.json()["outputs"][0]["data"], json!([value]));
     };
-    ask(7);
+    infer(7);
     assert_eq!(server.adapter("cpu")["starts"], 2, "the transfer was cut");
     let first = forwarder.traffic.take();
     forwarder.cut();
-    ask(8);
+    infer(8);
     assert_eq!(server.adapter("cpu")["starts"], 3);
     let again = forwarder.traffic.take();
     report(&format!("{first} bytes for {WEIGHTS}, then {again}"));
