@@ -63,13 +63,13 @@ PYTHON
   case $answer in *'"data":[7]'*) ;; *) fail "$1 answered $answer" ;; esac
 }
 
-# Files that the system has and did not have before.
-traces() {
-  find / -xdev \( -path /proc -o -path /packages -o -path "$cache" -o -path /tmp -o -path /dev \) -prune -o -iname '*concertina*' -print \
-    | grep -v '^/packaging-test.sh$' || true
+named() {
+  find / -xdev \( -path /proc -o -path /packages -o -path "$cache" -o -path /tmp -o -path /dev \) -prune -o -iname '*concertina*' -print | sort
 }
+named > /tmp/before
 
-[ -z "$(traces)" ] || fail "concertina is installed here already: $(traces)"
+# Files that the system has and did not have before.
+traces() { named | comm -13 /tmp/before -; }
 
 tarball() {
   for version in older packages; do
@@ -107,7 +107,7 @@ wheel() {
     /opt/venv/bin/pip install -q --no-index --upgrade "$version"/*.whl || fail "pip install"
     serves /opt/venv/bin/concertina
   done
-  /opt/venv/bin/pip list --format=freeze | grep -q '^concertina==0\.1' || fail "not upgraded"
+  [ "$(/opt/venv/bin/pip list --format=freeze | grep -c "^concertina==0\.1")" = 1 ] || fail "not upgraded"
   /opt/venv/bin/pip uninstall -q -y concertina
   [ -z "$(traces)" ] || fail "the wheel leaves $(traces)"
   rm -r /opt/venv

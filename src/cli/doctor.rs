@@ -218,7 +218,7 @@ fn as_text(findings: &[Finding], entries: &[AdapterEntry], config: &Config) -> S
     if !settings.is_empty() {
         lines.push(format!("\nSettings other than the defaults:\n{settings}"));
     }
-    lines.push(format!("\n{}", render_table(entries)));
+    lines.push(format!("\n{}", render_table(entries).trim_end()));
     let problems = findings.iter().filter_map(|finding| {
         let remedy = finding.remedy.as_ref()?;
         Some(format!("problem: {}: {}\n  remedy: {remedy}", finding.topic, finding.text))
