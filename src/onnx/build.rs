@@ -1,10 +1,12 @@
-//! The building blocks of operators: functions like numpy's, on tensors of a plan.
+//! The building blocks of operators: functions like numpy's, on tensors of a plan; and the limits of
+//! a plan.
 
 use super::step::{Binary, Compare, Op, Reduce, Unary};
 use super::trace::{PlanTensor, Tracer};
 use crate::{axes, literals};
 use graph::elem::{Elem, Kind};
 use graph::error::{OnnxError, Result};
+use graph::raw::check_shape;
 
 /// Runs of adjacent axes: the first one and their number.
 fn adjacent(axes: &[usize]) -> Vec<(usize, usize)> {
@@ -162,6 +164,32 @@ pub(super) fn same_type(x: &PlanTensor, y: &PlanTensor) -> Result<()> {
         return Ok(());
     }
     Err(OnnxError::invalid(format!("the types differ: {} and {}", x.elem, y.elem)))
+}
+
+/// Limits of a plan, checked while it is made.
+impl Tracer<'_> {
+    /// Most elements that a step of the host may process.
+    pub(crate) fn most_work(&self) -> usize {
+        self.constants.limits.work
+    }
+
+    /// Rejects tensors that are too large for memory. Every result is checked here, constants
+    /// included, as are the intermediate results of operators, before they are made.
+    ///
+    /// # Errors
+    /// If it is too large, or the limit of results is exceeded.
+    pub(crate) fn fits(&self, elem: Elem, shape: &[usize]) -> Result<()> {
+        self.count_node_run()?;
+        check_shape(shape)?;
+        let most = self.constants.limits.bytes;
+        let element = elem.bits().div_ceil(8).max(4);
+        match shape.iter().try_fold(element, |size, dim| size.checked_mul(*dim)) {
+            Some(bytes) if bytes <= most => Ok(()),
+            _ => Err(OnnxError::limit(format!(
+                "a result of shape {shape:?} needs more than {most} bytes"
+            ))),
+        }
+    }
 }
 
 /// The operation with `y` as a number, if `y` is one.

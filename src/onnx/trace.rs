@@ -4,8 +4,6 @@
 //! constants again; the others become steps of the plan. If an operator needs a value to continue
 //! (the length of a loop, the branch to take), the steps so far are run and the value is read.
 
-mod limits;
-
 use super::constants::Constants;
 use super::draft::{Draft, DraftItem};
 use super::host::HostTensor;
@@ -54,6 +52,21 @@ pub(crate) struct Tracer<'a> {
 }
 
 impl<'a> Tracer<'a> {
+    /// Counts a node, a round of a body or a result.
+    ///
+    /// # Errors
+    /// If the limit is exceeded.
+    pub(crate) fn count_node_run(&self) -> Result<()> {
+        let most = self.constants.limits.node_runs;
+        self.node_runs.set(self.node_runs.get() + 1);
+        if self.node_runs.get() > most {
+            return Err(OnnxError::limit(format!(
+                "the graph has more than {most} nodes and results"
+            )));
+        }
+        Ok(())
+    }
+
     pub(crate) fn new(place: TensorPlace, constants: &'a mut Constants) -> Tracer<'a> {
         let env = Env { place, values: Vec::new() };
         Tracer {

@@ -3,7 +3,7 @@
 //! names.
 
 use super::activation::{above, exponential, softplus, softsign};
-use super::recurrent_weights::{ProductWeights, WeightsOf, plain_weights};
+use super::recurrent_weights::{ProductWeights, WeightsOf, of_direction, plain_weights};
 use super::{Call, Outputs, Table};
 use crate::axes::Cut;
 use crate::control::stack;
@@ -123,15 +123,6 @@ pub(super) fn run(
         }
     }
     Ok(outputs.into_iter().map(Value::Tensor).collect())
-}
-
-/// The part of an input for a direction.
-///
-/// # Errors
-/// If the direction does not exist.
-pub(super) fn of_direction(t: &mut Tracer<'_>, x: &PlanTensor, at: usize) -> Result<PlanTensor> {
-    let part = axes::narrow(t, x, 0, Cut::range(at, at + 1))?;
-    axes::squeeze(t, &part, &[0])
 }
 
 fn layer(

@@ -1,7 +1,7 @@
 //! Weights of recurrent networks, quantised or not.
 
 use super::Call;
-use super::recurrent::of_direction;
+use crate::axes::Cut;
 use crate::trace::{PlanTensor, Tracer};
 use crate::{axes, matmul};
 use graph::error::{OnnxError, Result};
@@ -57,4 +57,13 @@ pub(super) fn plain_weights(
     let [own, recurrent] = <[ProductWeights; 2]>::try_from(both)
         .map_err(|_| OnnxError::input("expected two weights"))?;
     Ok((own, recurrent))
+}
+
+/// The part of an input for a direction.
+///
+/// # Errors
+/// If the direction does not exist.
+pub(super) fn of_direction(t: &mut Tracer<'_>, x: &PlanTensor, at: usize) -> Result<PlanTensor> {
+    let part = axes::narrow(t, x, 0, Cut::range(at, at + 1))?;
+    axes::squeeze(t, &part, &[0])
 }

@@ -1,7 +1,7 @@
 //! Recurrent networks with weights of 8 bits.
 
-use super::super::recurrent::{RecurrentCell, of_direction, run};
-use super::super::recurrent_weights::ProductWeights;
+use super::super::recurrent::{RecurrentCell, run};
+use super::super::recurrent_weights::{ProductWeights, of_direction};
 use super::super::{Call, Table};
 use crate::cast;
 use crate::trace::{PlanTensor, Tracer};
