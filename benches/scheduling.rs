@@ -99,7 +99,7 @@ impl World {
     }
 
     fn turn_on(&mut self, adapter: AdapterId, n: u64) {
-        self.handle(Event::Wished { adapter, wish: Wish::On });
+        self.handle(Event::ModeSet { adapter, mode: AdapterMode::On });
         let incarnation = Incarnation(1);
         self.handle(Event::Ready { adapter, incarnation, speed: 0 });
         let took =
@@ -108,7 +108,7 @@ impl World {
         let model = MODEL;
         let (bytes, tuning) = (0, None);
         self.handle(Event::Loaded { adapter, incarnation, model, bytes, measured, tuning });
-        self.handle(Event::Wished { adapter, wish: Wish::Auto });
+        self.handle(Event::ModeSet { adapter, mode: AdapterMode::Auto });
     }
 
     fn handle(&mut self, event: Event) {
@@ -173,9 +173,9 @@ fn settings(policy: &str, max: usize) -> Settings {
         retries_max: 2,
         backoff: Duration::from_secs(1),
         backoff_max: hour,
-        patience: hour,
-        ahead: true,
-        bounds: Bounds { silence: hour, start: hour, run: hour, stop: hour, reap: hour },
+        quarantine_wait_max: hour,
+        early_starts: true,
+        timeouts: Timeouts { heartbeat: hour, start: hour, run: hour, stop: hour, kill: hour },
     }
 }
 

@@ -122,7 +122,7 @@ impl Cell {
                 late_penalty_mj: 750_000,
                 starts_per_hour: 600,
             },
-            Way::Law(_, goal) => Policy::ByHand { goal },
+            Way::Law(_, goal) => Policy::Manual { goal },
         };
         let options = Options { seed, give_up, ..Options::new(policy, self.slo) };
         let law = |spec: &Spec| spec.build(&self.machines, self.slo, &self.trace.times());

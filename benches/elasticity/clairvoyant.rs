@@ -98,7 +98,7 @@ fn base(cell: &Cell, spec: Spec, goal: Goal) -> Option<Base> {
     let options = Options {
         keep_changes: true,
         give_up: Some(give_up),
-        ..Options::new(Policy::ByHand { goal }, cell.slo)
+        ..Options::new(Policy::Manual { goal }, cell.slo)
     };
     // No request is ever late because of a start.
     let mut cell = cell.clone();
@@ -273,7 +273,7 @@ impl Law for Follow {
 
 fn follow(cell: &Cell, goal: Goal, spans: Vec<Vec<Span>>, repair: bool, joules: f64) -> Outcome {
     let give_up = Some(Worst { late: cell.late_max(), joules });
-    let policy = Policy::ByHand { goal };
+    let policy = Policy::Manual { goal };
     let options = Options { give_up, ..Options::new(policy, cell.slo) };
     let law = || {
         let spec = Spec::by_name("ski(factor=0.2)").expect("the law exists");

@@ -7,7 +7,7 @@ use anyhow::Context;
 use config::{Config, Limits, Workers};
 use device::list;
 use engine::{self, Assumptions, EngineConfig, LiveConfig, WorkerOptions};
-use schedule::{Bounds, Settings};
+use schedule::{Settings, Timeouts};
 use std::path::{Path, PathBuf};
 
 /// Returns the settings with a runtime folder that only this user may enter, and with a writable
@@ -128,12 +128,12 @@ fn settings(config: &Config) -> Settings {
     let adapters = &config.adapters;
     let Limits { queue_requests, queue_rows, .. } = config.limits;
     let Workers {
-        heartbeat_timeout: silence,
+        heartbeat_timeout: heartbeat,
         start_timeout: start,
         run_timeout: run,
         stop_timeout: stop,
-        kill_timeout: reap,
-        quarantine_wait_max: patience,
+        kill_timeout: kill,
+        quarantine_wait_max,
         retries,
         backoff,
         backoff_max,
@@ -148,8 +148,8 @@ fn settings(config: &Config) -> Settings {
         retries_max: retries,
         backoff,
         backoff_max,
-        patience,
-        ahead: adapters.start_ahead,
-        bounds: Bounds { silence, start, run, stop, reap },
+        quarantine_wait_max,
+        early_starts: adapters.start_ahead,
+        timeouts: Timeouts { heartbeat, start, run, stop, kill },
     }
 }

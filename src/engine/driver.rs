@@ -31,7 +31,7 @@ use crate::workers::worker_report::WorkerReport;
 use crate::workers::{discovery, memory_watch};
 use crate::{Catalogue, EngineConfig};
 use crate::{mode_changes, reports, settings};
-use schedule::{Arrival, ClientId, Event, Reject, RequestId, Role, Scheduler, Time, Wish};
+use schedule::{AdapterMode, Arrival, ClientId, Event, Reject, RequestId, Role, Scheduler, Time};
 use std::collections::HashMap;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -237,7 +237,7 @@ impl Driver {
             arrivals: self.core.arrivals.clone(),
             now: self.core.time().0,
             policy: self.core.config.live.settings.policy,
-            ahead: self.core.config.live.settings.ahead,
+            ahead: self.core.config.live.settings.early_starts,
             min: self.core.config.live.settings.min,
             slo: self.core.config.live.slo,
             cpu: roles.max_by_key(|role| *role != Role::Regular).unwrap_or(Role::Regular),
@@ -260,14 +260,14 @@ impl Driver {
             Control::SetMode { adapter, mode, done } => {
                 let found = self.core.fleet.find(&adapter);
                 let _ = done.send(found.as_ref().map(|_| ()).map_err(Error::clone));
-                let wish = match mode {
-                    Mode::Auto => Wish::Auto,
-                    Mode::On => Wish::On,
-                    Mode::Off => Wish::Off,
+                let adapter_mode = match mode {
+                    Mode::Auto => AdapterMode::Auto,
+                    Mode::On => AdapterMode::On,
+                    Mode::Off => AdapterMode::Off,
                 };
                 let adapter = found.ok()?;
                 mode_changes::keep_mode(&mut self.core, adapter, mode);
-                Some(Event::Wished { adapter, wish })
+                Some(Event::ModeSet { adapter, mode: adapter_mode })
             }
             Control::Announce { model, client, within } => {
                 changes::announced(&mut self.core, &model, ClientId(client), within);

@@ -80,10 +80,10 @@ impl StoredPolicy {
                 client: client.client.map(|client| client.0),
                 model: name(client.model)?,
                 began_ms: client.began.map(at),
-                worked_ms: at(client.worked),
+                worked_ms: at(client.ended),
                 pauses_ms: gaps(&client.pauses),
                 periods_ms: gaps(&client.periods),
-                lulls_ms: gaps(&client.lulls),
+                lulls_ms: gaps(&client.inner_pauses),
                 late_permille: client.late_permille,
             })
         };
@@ -92,7 +92,7 @@ impl StoredPolicy {
         };
         StoredPolicy {
             written_ms: now_ms,
-            misses: learned.misses,
+            misses: learned.late_price,
             models: learned.models.iter().filter_map(model).collect(),
             clients: learned.clients.iter().filter_map(client).collect(),
         }
@@ -144,10 +144,10 @@ impl StoredPolicy {
                 model: number(&client.model)?,
                 // A period of work cannot end before it begins.
                 began: began.filter(|began| worked.is_some_and(|worked| worked <= *began)),
-                worked: worked.unwrap_or_default(),
+                ended: worked.unwrap_or_default(),
                 pauses: gaps(&client.pauses_ms),
                 periods: gaps(&client.periods_ms),
-                lulls: gaps(&client.lulls_ms),
+                inner_pauses: gaps(&client.lulls_ms),
                 late_permille: client.late_permille,
             })
         };
@@ -155,7 +155,7 @@ impl StoredPolicy {
             Some((number(name)?, asked.count_permille, ago(asked.at_ms)?))
         };
         let policy = LearnedPolicy {
-            misses: self.misses,
+            late_price: self.misses,
             models: self.models.iter().take(MODELS_MAX).filter_map(model).collect(),
             clients: self.clients.iter().take(CLIENTS_MAX).filter_map(client).collect(),
         };
@@ -182,9 +182,9 @@ pub(crate) fn of_model(
 
 /// Counts the time since the client's last work as time in which the server was down.
 fn unobserved(client: LearnedClient, down: Duration) -> (LearnedClient, Duration) {
-    let began = client.began.map(|began| began.saturating_sub(client.worked));
-    let down = down.saturating_add(client.worked);
-    (LearnedClient { began, worked: Duration::ZERO, ..client }, down)
+    let began = client.began.map(|began| began.saturating_sub(client.ended));
+    let down = down.saturating_add(client.ended);
+    (LearnedClient { began, ended: Duration::ZERO, ..client }, down)
 }
 
 #[cfg(test)]
@@ -199,15 +199,15 @@ mod tests {
             client: Some(ClientId(7)),
             model: ModelId(1),
             began: Some(seconds(60)),
-            worked: seconds(50),
+            ended: seconds(50),
             pauses: vec![seconds(590)],
             periods: vec![seconds(600)],
-            lulls: vec![seconds(1)],
+            inner_pauses: vec![seconds(1)],
             late_permille: 1500,
         };
         let all = LearnedClient { client: None, ..client.clone() };
         LearnedPolicy {
-            misses: Some((1_500_000, 200)),
+            late_price: Some((1_500_000, 200)),
             models: vec![(ModelId(1), 2500, seconds(50))],
             clients: vec![all, client],
         }
@@ -258,15 +258,18 @@ mod tests {
         let recalled = || kept().recall(NOW + 3000, number);
         let [(model, down), (client, unseen)] = &of_model(recalled(), false)[..] else { panic!() };
         assert_eq!((&model.models, *down), (&vec![(ModelId(9), 2500, seconds(50))], seconds(3)));
-        assert_eq!((model.misses, &client.models, client.misses), (None, &Vec::new(), None));
+        assert_eq!(
+            (model.late_price, &client.models, client.late_price),
+            (None, &Vec::new(), None)
+        );
         // Its last request was 53 s ago; later ones would not have been observed.
         assert_eq!(*unseen, seconds(53));
         let [client] = &client.clients[..] else { panic!("{client:?}") };
         assert_eq!((client.client, client.model), (Some(ClientId(7)), ModelId(9)));
-        assert_eq!((client.began, client.worked), (Some(seconds(10)), seconds(0)));
+        assert_eq!((client.began, client.ended), (Some(seconds(10)), seconds(0)));
         // Another version of the model was served all the time.
         let [_, (client, down)] = &of_model(recalled(), true)[..] else { panic!() };
-        assert_eq!((client.clients[0].worked, *down), (seconds(50), seconds(3)));
+        assert_eq!((client.clients[0].ended, *down), (seconds(50), seconds(3)));
     }
 
     #[test]

@@ -9,7 +9,9 @@ use crate::learned_policy::{StoredPolicy, millis, now_ms};
 use crate::models::catalogue::Catalogue;
 use adapter::entry::AdapterEntry;
 use model::info::ModelInfo;
-use schedule::{LearnedPolicy, Line, ModelId, Recollection, ReplicaMemory, Time, Took};
+use schedule::{
+    LearnedDuration, LearnedPolicy, LearnedProfile, LearnedReplica, ModelId, ServiceTime, Time,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -146,7 +148,7 @@ impl LearnedProfiles {
         &self,
         adapter: &AdapterEntry,
         models: impl Iterator<Item = (ModelId, String)>,
-    ) -> Option<Recollection> {
+    ) -> Option<LearnedProfile> {
         let known = self.learned.adapters.get(&adapter.id)?;
         let same = known.driver == driver(adapter);
         let replicas = models.filter_map(|(id, model)| {
@@ -164,11 +166,11 @@ impl LearnedProfiles {
             Some((Duration::from_millis(now.checked_sub(at)?), Duration::from_millis(counts)))
         });
         let left = known.starts_until_ms.iter().filter_map(|until| until.checked_sub(now));
-        Some(Recollection {
+        Some(LearnedProfile {
             cold_start,
             replicas: replicas.collect(),
             late_permille: known.late_permille,
-            spells: known.spells_ms.iter().take(TIMES_MAX).map(spell).collect(),
+            idle_periods: known.spells_ms.iter().take(TIMES_MAX).map(spell).collect(),
             helped,
             starts: left.take(TIMES_MAX).map(Duration::from_millis).collect(),
         })
@@ -179,7 +181,7 @@ impl LearnedProfiles {
         &mut self,
         time: Time,
         adapter: &AdapterEntry,
-        memory: Recollection,
+        profile: LearnedProfile,
         name: impl Fn(ModelId) -> Option<String>,
     ) {
         let now_ms = self.clock.at(time);
@@ -193,15 +195,16 @@ impl LearnedProfiles {
             known.models.values_mut().for_each(|replica| replica.load_us = None);
             known.driver = driver;
         }
-        known.cold_start_us = memory.cold_start.map(micros).or(known.cold_start_us);
-        known.late_permille = memory.late_permille.or(known.late_permille);
+        known.cold_start_us = profile.cold_start.map(micros).or(known.cold_start_us);
+        known.late_permille = profile.late_permille.or(known.late_permille);
         let spell = |(spell, even): &(Duration, Duration)| (millis(*spell), millis(*even));
-        known.spells_ms = memory.spells.iter().map(spell).collect();
-        known.helped_ms =
-            memory.helped.map(|(ago, counts)| (now_ms.saturating_sub(millis(ago)), millis(counts)));
+        known.spells_ms = profile.idle_periods.iter().map(spell).collect();
+        known.helped_ms = profile
+            .helped
+            .map(|(ago, counts)| (now_ms.saturating_sub(millis(ago)), millis(counts)));
         let until = |left: &Duration| now_ms.saturating_add(millis(*left));
-        known.starts_until_ms = memory.starts.iter().map(until).collect();
-        for (id, replica) in memory.replicas {
+        known.starts_until_ms = profile.starts.iter().map(until).collect();
+        for (id, replica) in profile.replicas {
             let Some(model) = name(id) else { continue };
             if known.models.len() < ENTRIES_MAX || known.models.contains_key(&model) {
                 known.models.insert(model, StoredReplica::keep(&replica));
@@ -291,24 +294,25 @@ pub(crate) fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
 }
 
 impl StoredReplica {
-    fn recall(&self) -> ReplicaMemory {
+    fn recall(&self) -> LearnedReplica {
         let line = |(size, service): (&u8, &StoredService)| {
             let StoredService { alpha_ns, beta_ns, spread_permille } = *service;
-            (*size, Line { alpha_ns, beta_ns, spread_permille })
+            (*size, ServiceTime { alpha_ns, beta_ns, spread_permille })
         };
-        ReplicaMemory {
-            load: self
-                .load_us
-                .map(|us| Took { time: Duration::from_micros(us), estimated: self.estimated }),
+        LearnedReplica {
+            load: self.load_us.map(|us| LearnedDuration {
+                time: Duration::from_micros(us),
+                estimated: self.estimated,
+            }),
             first_load: self.first_load_us.map(Duration::from_micros),
             bytes: self.bytes,
-            lines: self.service.iter().map(line).collect(),
+            service_times: self.service.iter().map(line).collect(),
         }
     }
 
-    fn keep(memory: &ReplicaMemory) -> StoredReplica {
-        let service = |(size, line): &(u8, Line)| {
-            let Line { alpha_ns, beta_ns, spread_permille } = *line;
+    fn keep(memory: &LearnedReplica) -> StoredReplica {
+        let service = |(size, line): &(u8, ServiceTime)| {
+            let ServiceTime { alpha_ns, beta_ns, spread_permille } = *line;
             (*size, StoredService { alpha_ns, beta_ns, spread_permille })
         };
         StoredReplica {
@@ -316,7 +320,7 @@ impl StoredReplica {
             estimated: memory.load.is_some_and(|took| took.estimated),
             first_load_us: memory.first_load.map(micros),
             bytes: memory.bytes,
-            service: memory.lines.iter().map(service).collect(),
+            service: memory.service_times.iter().map(service).collect(),
         }
     }
 }
@@ -343,18 +347,19 @@ mod tests {
         StoredProfiles { version: VERSION, ..StoredProfiles::default() }
     }
 
-    fn memory() -> Recollection {
-        let line = Line { alpha_ns: 5, beta_ns: 7, spread_permille: 30 };
-        let load = Some(Took { time: Duration::from_millis(3), estimated: true });
+    fn memory() -> LearnedProfile {
+        let line = ServiceTime { alpha_ns: 5, beta_ns: 7, spread_permille: 30 };
+        let load = Some(LearnedDuration { time: Duration::from_millis(3), estimated: true });
         let first_load = Some(Duration::from_millis(90));
-        let replica = ReplicaMemory { load, first_load, bytes: Some(9), lines: vec![(10, line)] };
+        let replica =
+            LearnedReplica { load, first_load, bytes: Some(9), service_times: vec![(10, line)] };
         let cold_start = Some(Duration::from_millis(800));
         let spell = (Duration::from_secs(3), Duration::from_secs(50));
-        Recollection {
+        LearnedProfile {
             cold_start,
             replicas: vec![(ModelId(4), replica)],
             late_permille: Some(2500),
-            spells: vec![spell],
+            idle_periods: vec![spell],
             helped: None,
             starts: Vec::new(),
         }
@@ -433,7 +438,7 @@ mod tests {
     fn starts_count_until_they_are_an_hour_old() {
         let mut learned = LearnedProfiles::read(&folder("starts"));
         let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
-        let memory = Recollection { starts: vec![Duration::ZERO, hour], ..memory() };
+        let memory = LearnedProfile { starts: vec![Duration::ZERO, hour], ..memory() };
         learned.update(Time(minute), &adapter("pci-1", "1.0"), memory, |_| None);
         let recalled = learned.of(&adapter("pci-1", "1.0"), std::iter::empty()).unwrap().starts;
         let last = recalled.last().copied().unwrap();
@@ -443,7 +448,7 @@ mod tests {
     #[test]
     fn unchanged_values_are_written_only_at_the_end() {
         let mut learned = LearnedProfiles::read(&folder("end"));
-        let policy = LearnedPolicy { misses: Some((5, 7)), ..LearnedPolicy::default() };
+        let policy = LearnedPolicy { late_price: Some((5, 7)), ..LearnedPolicy::default() };
         learned.update_policy(Time::default(), &policy, (|_| None, |_: &str| true));
         assert!(learned.changed(false).is_some());
         learned.update_policy(Time(Duration::from_millis(1)), &policy, (|_| None, |_: &str| true));

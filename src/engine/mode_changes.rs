@@ -3,7 +3,7 @@
 use crate::calls::messages::Mode;
 use crate::core::Core;
 use crate::learned_profiles::write;
-use schedule::{AdapterId, Event, Wish};
+use schedule::{AdapterId, AdapterMode, Event};
 
 /// Records the mode of an adapter and writes it to disk.
 pub(crate) fn keep_mode(core: &mut Core, adapter: AdapterId, mode: Mode) {
@@ -25,16 +25,16 @@ pub(crate) fn restore_modes(core: &mut Core, adapters: &[AdapterId]) {
     for adapter in adapters {
         let Some(member) = core.fleet.member(*adapter) else { continue };
         let id = member.entry.id.clone();
-        let Some(wish) = core.modes.take(&id) else { continue };
-        tracing::info!(adapter = %id, "restored mode {}", word(wish));
-        core.turn(Event::Wished { adapter: *adapter, wish });
+        let Some(mode) = core.modes.take(&id) else { continue };
+        tracing::info!(adapter = %id, "restored mode {}", word(mode));
+        core.turn(Event::ModeSet { adapter: *adapter, mode });
     }
 }
 
-fn word(wish: Wish) -> &'static str {
-    match wish {
-        Wish::Auto => "auto",
-        Wish::On => "on",
-        Wish::Off => "off",
+fn word(mode: AdapterMode) -> &'static str {
+    match mode {
+        AdapterMode::Auto => "auto",
+        AdapterMode::On => "on",
+        AdapterMode::Off => "off",
     }
 }

@@ -1,7 +1,7 @@
 //! The modes that the operator has set, persisted in a file beside the learned values.
 
 use crate::calls::messages::Mode;
-use schedule::Wish;
+use schedule::AdapterMode;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -52,11 +52,11 @@ impl Modes {
     }
 
     /// Takes the mode of an earlier run for an adapter; `None` at every later call.
-    pub(crate) fn take(&mut self, adapter: &str) -> Option<Wish> {
+    pub(crate) fn take(&mut self, adapter: &str) -> Option<AdapterMode> {
         let kept = self.waiting.remove(adapter)?;
         Some(match kept {
-            KeptMode::On => Wish::On,
-            KeptMode::Off => Wish::Off,
+            KeptMode::On => AdapterMode::On,
+            KeptMode::Off => AdapterMode::Off,
         })
     }
 }
@@ -77,7 +77,7 @@ mod tests {
         let mut again = Modes::read(&folder);
         assert_eq!(
             (again.take("a"), again.take("a"), again.take("b")),
-            (Some(Wish::Off), None, None)
+            (Some(AdapterMode::Off), None, None)
         );
         let (path, text) = again.set("a", Mode::Auto).unwrap();
         write(&path, &text).unwrap();

@@ -11,8 +11,8 @@ use crate::{Assumptions, Catalogue};
 use model::info::ModelInfo;
 use model::repository::BadModel;
 use schedule::{
-    self, AdapterId, Decision, ExpectedClient, Lifecycle, ModelId, Power, Recollection,
-    ReplicaMemory, Scheduler, State, Time, Wish,
+    self, AdapterId, AdapterMode, Decision, ExpectedClient, LearnedProfile, LearnedReplica,
+    Lifecycle, ModelId, Power, Scheduler, State, Time,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -165,7 +165,7 @@ impl Publisher {
         let states: HashMap<AdapterId, _> = scheduler.adapters().collect();
         let used = fleet.members().filter_map(|(id, member)| {
             let adapter = states.get(&id)?;
-            let memory = scheduler.recollection(time, id).unwrap_or_default();
+            let memory = scheduler.learned_profile(time, id).unwrap_or_default();
             let is_configured = self.assumptions.knows_power(&member.entry.id);
             let sensors = member.reading.clone().or_else(|| sources.sensors.of(&member.entry.id));
             Some(AdapterView {
@@ -175,11 +175,11 @@ impl Publisher {
                 memory_budget_bytes: adapter.budget,
                 sensors,
                 last_decision: self.last.get(&member.entry.id).cloned(),
-                trial: adapter.trial,
+                trial: adapter.shadow_batches,
                 starts_last_hour: memory.starts.iter().filter(|left| !left.is_zero()).count()
                     as u64,
                 open_ms: memory.cold_start.map(|took| millis(Time(took))),
-                ..used_view(member, adapter.state, adapter.wish)
+                ..used_view(member, adapter.state, adapter.mode)
             })
         });
         let unused = fleet.unused.iter().map(|entry| AdapterView {
@@ -372,14 +372,14 @@ fn power(power: Power, is_configured: bool) -> PowerView {
 /// Learned values of each model on an adapter, loaded or not.
 fn replicas(
     adapter: &schedule::AdapterView<'_>,
-    memory: &Recollection,
+    memory: &LearnedProfile,
     models: &Catalogue,
 ) -> Vec<ReplicaView> {
-    let replica = |(id, known): &(ModelId, ReplicaMemory)| {
+    let replica = |(id, known): &(ModelId, LearnedReplica)| {
         let info = models.get(*id)?;
         // The line of the largest rows: rows of requests give better estimates than those of the
         // warm-up.
-        let line = known.lines.last().map(|(_, line)| *line);
+        let line = known.service_times.last().map(|(_, line)| *line);
         Some(ReplicaView {
             model: info.name.clone(),
             version: info.version.clone(),
@@ -394,14 +394,14 @@ fn replicas(
     memory.replicas.iter().filter_map(replica).collect()
 }
 
-fn used_view(member: &Member, state: &State, wish: Wish) -> AdapterView {
+fn used_view(member: &Member, state: &State, mode: AdapterMode) -> AdapterView {
     let retry_at_ms = match state.lifecycle {
         Lifecycle::Quarantined { until, .. } => Some(millis(until)),
         _ => None,
     };
     AdapterView {
         activity: Some(state.activity()),
-        mode: wish,
+        mode,
         since_ms: millis(state.since().unwrap_or(member.off_since)),
         phase: member.phase.clone().filter(|_| state.warms_up()),
         retry_at_ms,

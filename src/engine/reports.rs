@@ -79,7 +79,7 @@ fn handle_message(
             let failure = failed(core, adapter, batch, (cause, error));
             Some(Event::Failed { adapter, incarnation, batch, failure })
         }
-        FromWorker::Pong { .. } => Some(Event::Alive { adapter, incarnation }),
+        FromWorker::Pong { .. } => Some(Event::Heartbeat { adapter, incarnation }),
         message @ (FromWorker::Reading(_) | FromWorker::InUse { .. }) => {
             let changed = matches!(message, FromWorker::InUse { .. });
             core.fleet.update_usage(adapter, incarnation, message);

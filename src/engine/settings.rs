@@ -5,7 +5,7 @@ use crate::core::Core;
 use crate::models::serving::profiles;
 use crate::workers::discovery;
 use crate::workers::launch::WorkerTemplate;
-use schedule::{Bounds, Event};
+use schedule::{Event, Timeouts};
 
 /// Applies the settings that can change at run time: the policy, timeouts, assumptions about
 /// adapters, and the choice of adapters. Running workers keep the values that they were started
@@ -13,10 +13,10 @@ use schedule::{Bounds, Event};
 pub(crate) fn reconfigure(core: &mut Core, new: LiveConfig) -> Event {
     // Running workers keep their heartbeat interval, and the shutdown waits for them as long as
     // before.
-    let Bounds { silence, stop, reap, .. } = core.config.live.settings.bounds;
+    let Timeouts { heartbeat, stop, kill, .. } = core.config.live.settings.timeouts;
     core.config.live = new;
-    let bounds = &mut core.config.live.settings.bounds;
-    *bounds = Bounds { silence, stop, reap, ..*bounds };
+    let timeouts = &mut core.config.live.settings.timeouts;
+    *timeouts = Timeouts { heartbeat, stop, kill, ..*timeouts };
     core.fleet.set_template(WorkerTemplate::of(&core.config));
     core.publisher.assume(&core.config.live.assumptions);
     for (model, profile) in profiles(&core.catalogue, core.config.live.slo) {

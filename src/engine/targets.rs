@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The text for page and log about a model that no adapter answers within its target, according to
 /// the measurements; `None` if an adapter does.
 pub(crate) fn unmet(scheduler: &Scheduler, model: ModelId) -> Option<String> {
-    let (target, aim) = (scheduler.target(model)?, scheduler.aim(model));
+    let (target, aim) = (scheduler.target(model)?, scheduler.effective_target(model));
     let best = scheduler.best(model).filter(|_| aim > target)?;
     Some(text(target, best, aim))
 }

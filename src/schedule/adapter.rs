@@ -2,43 +2,43 @@
 
 use super::batch::Batch;
 use super::economy::Economy;
-use super::event::{Fault, Wish};
+use super::event::{AdapterMode, Fault};
 use super::ids::{BatchId, Incarnation, ModelId, Time};
 use super::known::{Known, learn};
-use super::recollection::Recollection;
-use super::settings::{AdapterProfile, Bounds};
+use super::learned_profile::LearnedProfile;
+use super::settings::{AdapterProfile, Timeouts};
 use super::state::{AdapterView, Lifecycle, Loading, Replica, Running, State};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Batches in which an adapter must have agreed with others before it answers again.
-pub(super) const SHADOWED: u32 = 3;
+pub(super) const SHADOW_BATCHES: u32 = 3;
 /// One adapter with all that is remembered of it.
 #[derive(Debug)]
 pub(super) struct Adapter {
     pub(super) profile: AdapterProfile,
     state: State,
-    pub(super) wish: Wish,
+    pub(super) mode: AdapterMode,
     /// Whether the last listing had it.
     pub(super) present: bool,
     /// Whether it had it as one that is not to be used.
     pub(super) excluded: bool,
     pub(super) incarnation: Incarnation,
     /// The last sign of life of the worker's link thread.
-    pub(super) alive: Time,
+    pub(super) last_heartbeat: Time,
     /// Faults in a row; a batch that succeeds clears them.
-    pub(super) strikes: u32,
+    pub(super) consecutive_faults: u32,
     pub(super) last_fault: Option<Fault>,
     /// Batches in which it must still agree with others before it answers itself.
-    pub(super) trial: u32,
+    pub(super) shadow_batches: u32,
     pub(super) replicas: BTreeMap<ModelId, Replica>,
     /// Bytes that models may take as long as other programs use what they use now; `None` where
     /// nobody can tell.
-    pub(super) left: Option<u64>,
+    pub(super) memory_budget: Option<u64>,
     /// Models that could not be loaded here, and until when that is believed.
-    pub(super) refused: BTreeMap<ModelId, Time>,
+    pub(super) refused_until: BTreeMap<ModelId, Time>,
     /// Models that not even one row of had memory here, and until when that is believed.
-    pub(super) crowded: BTreeMap<ModelId, Time>,
+    pub(super) no_memory_until: BTreeMap<ModelId, Time>,
     pub(super) known: BTreeMap<ModelId, Known>,
     /// Measured by the probe; 0 until then.
     pub(super) speed: u64,
@@ -54,18 +54,18 @@ impl Adapter {
         Adapter {
             profile,
             state: State::OFF,
-            wish: Wish::Auto,
+            mode: AdapterMode::Auto,
             present: true,
             excluded: false,
             incarnation: Incarnation(0),
-            alive: Time::default(),
-            strikes: 0,
+            last_heartbeat: Time::default(),
+            consecutive_faults: 0,
             last_fault: None,
-            trial: 0,
+            shadow_batches: 0,
             replicas: BTreeMap::new(),
-            left: None,
-            refused: BTreeMap::new(),
-            crowded: BTreeMap::new(),
+            memory_budget: None,
+            refused_until: BTreeMap::new(),
+            no_memory_until: BTreeMap::new(),
             known: BTreeMap::new(),
             speed: 0,
             cold_start: None,
@@ -79,29 +79,29 @@ impl Adapter {
     }
 
     /// Whether it is in the machine, or works as if it were, and may be used.
-    pub(super) fn is_there(&self) -> bool {
+    pub(super) fn is_available(&self) -> bool {
         self.present || (self.state.is_on() && !self.excluded)
     }
 
     /// When this adapter's patience runs out, if it waits for anything.
-    pub(super) fn deadline(&self, bounds: &Bounds) -> Option<Time> {
-        let silent = self.alive + bounds.silence;
+    pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Time> {
+        let silent = self.last_heartbeat + timeouts.heartbeat;
         match self.state.lifecycle {
             Lifecycle::Off | Lifecycle::Unreaped { .. } => None,
-            Lifecycle::Starting { progress, .. } => Some(silent.min(progress + bounds.start)),
-            Lifecycle::On | Lifecycle::Draining => Some(silent.min(self.stuck_at(bounds))),
-            Lifecycle::Stopping { since, killed: false, .. } => Some(since + bounds.stop),
-            Lifecycle::Stopping { since, killed: true, .. } => Some(since + bounds.reap),
+            Lifecycle::Starting { progress, .. } => Some(silent.min(progress + timeouts.start)),
+            Lifecycle::On | Lifecycle::Draining => Some(silent.min(self.stuck_at(timeouts))),
+            Lifecycle::Stopping { since, killed: false, .. } => Some(since + timeouts.stop),
+            Lifecycle::Stopping { since, killed: true, .. } => Some(since + timeouts.kill),
             Lifecycle::Quarantined { until, .. } => Some(until),
         }
     }
 
     /// When a load without progress, or a batch, has taken too long. A batch beside a load waits for
     /// its steps, so that only the load counts.
-    fn stuck_at(&self, bounds: &Bounds) -> Time {
+    fn stuck_at(&self, timeouts: &Timeouts) -> Time {
         match (self.state.load, self.state.running.first()) {
-            (Some(load), _) => load.progress + bounds.start,
-            (None, Some(running)) => running.since + bounds.run,
+            (Some(load), _) => load.progress + timeouts.start,
+            (None, Some(running)) => running.since + timeouts.run,
             (None, None) => Time::NEVER,
         }
     }
@@ -124,7 +124,7 @@ impl Adapter {
 
     /// Bytes that models may take now.
     pub(super) fn budget(&self) -> Option<u64> {
-        self.profile.memory.into_iter().chain(self.left).min()
+        self.profile.memory.into_iter().chain(self.memory_budget).min()
     }
 
     /// Bytes that loaded models hold.
@@ -135,11 +135,11 @@ impl Adapter {
     pub(super) fn view(&self) -> AdapterView<'_> {
         AdapterView {
             state: &self.state,
-            wish: self.wish,
+            mode: self.mode,
             incarnation: self.incarnation,
             replicas: &self.replicas,
             last_fault: self.last_fault,
-            trial: self.trial,
+            shadow_batches: self.shadow_batches,
             profile: &self.profile,
             cold_start: self.cold_start.map(Duration::from_secs_f64),
             bytes: self.bytes(),
@@ -172,7 +172,7 @@ impl Adapter {
     /// Off, wanted. `waited_for` tells whether requests wait for this start.
     pub(super) fn start(&mut self, now: Time, waited_for: bool) -> Incarnation {
         self.incarnation = Incarnation(self.incarnation.0 + 1);
-        self.alive = now;
+        self.last_heartbeat = now;
         self.replicas.clear();
         // Others may have given memory back. While a worker lives its models stay as they are.
         for known in self.known.values_mut() {
@@ -196,7 +196,7 @@ impl Adapter {
 
     /// Starting, or loading: the worker made progress.
     pub(super) fn progressed(&mut self, now: Time) {
-        self.alive = now;
+        self.last_heartbeat = now;
         if let Lifecycle::Starting { progress, .. } = &mut self.state.lifecycle {
             *progress = now;
         }
@@ -208,10 +208,10 @@ impl Adapter {
     /// Starting, ready. Tells whether it was starting.
     pub(super) fn opened(&mut self, now: Time, speed: u64) -> bool {
         let Lifecycle::Starting { since, .. } = self.state.lifecycle else { return false };
-        (self.alive, self.ready, self.speed) = (now, now, speed);
+        (self.last_heartbeat, self.ready, self.speed) = (now, now, speed);
         learn(&mut self.cold_start, now.since(since));
         self.become_only(Lifecycle::On);
-        self.state.rested = now;
+        self.state.idle_from = now;
         true
     }
 
@@ -224,7 +224,7 @@ impl Adapter {
     /// Loading, loaded or failed. Tells since when it loaded this model, if it did.
     pub(super) fn end_load(&mut self, now: Time, expected: ModelId) -> Option<Time> {
         let load = self.state.load.take_if(|load| load.model == expected)?;
-        (self.alive, self.state.rested) = (now, now);
+        (self.last_heartbeat, self.state.idle_from) = (now, now);
         if let Some(running) = self.state.running.first_mut() {
             running.since = now;
         }
@@ -243,11 +243,11 @@ impl Adapter {
     pub(super) fn finish(&mut self, now: Time, id: BatchId) -> Option<Finished> {
         let at = self.state.running.iter().position(|running| running.batch.id == id)?;
         let Running { since, batch, alone } = self.state.running.remove(at);
-        self.alive = now;
+        self.last_heartbeat = now;
         if let Some(next) = self.state.running.first_mut() {
             next.since = if at == 0 { now } else { next.since };
         } else {
-            (self.economy.workless, self.state.rested) = (Some(now), now);
+            (self.economy.no_work_since, self.state.idle_from) = (Some(now), now);
         }
         let stops = self.state.is_draining() && self.state.running.is_empty();
         if stops {
@@ -292,11 +292,11 @@ impl Adapter {
     /// A fault, in whatever state it works: its process has to go. Gives back the batches that it had.
     pub(super) fn fail(&mut self, now: Time, fault: Fault) -> Vec<Batch> {
         debug_assert!(self.state.has_worker(), "{:?}", self.state);
-        self.strikes = self.strikes.saturating_add(1);
+        self.consecutive_faults = self.consecutive_faults.saturating_add(1);
         self.last_fault = Some(fault);
         self.replicas.clear();
         if fault == Fault::WrongAnswer {
-            self.trial = SHADOWED;
+            self.shadow_batches = SHADOW_BATCHES;
         }
         self.become_only(Lifecycle::Stopping { since: now, killed: true, fault: Some(fault) })
     }
@@ -320,7 +320,7 @@ impl Adapter {
     }
 
     /// Stopping, killed and no exit for too long.
-    pub(super) fn give_up(&mut self, now: Time, fault: Fault) {
+    pub(super) fn mark_unreaped(&mut self, now: Time, fault: Fault) {
         self.become_only(Lifecycle::Unreaped { since: now, fault });
     }
 
@@ -343,9 +343,9 @@ impl Adapter {
 
 impl Adapter {
     /// Takes in what an earlier run learned of starts, unless it was started in this one.
-    pub(super) fn recall(&mut self, now: Time, memory: &Recollection) {
+    pub(super) fn restore(&mut self, now: Time, profile: &LearnedProfile) {
         if self.incarnation.0 == 0 {
-            self.economy.recall(now, memory);
+            self.economy.restore(now, profile);
         }
     }
 }

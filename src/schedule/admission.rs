@@ -9,7 +9,7 @@ use super::lists::Order;
 use super::outbox::Outbox;
 use super::queue::Request;
 use super::world::World;
-use super::{ahead, bridge, requests, slots, target};
+use super::{bridge, early_start, requests, slots, target};
 use std::time::Duration;
 
 /// Share of the time until its deadline in which a request must be expected to be served: with a
@@ -27,38 +27,38 @@ pub(super) fn admit(world: &mut World, out: &mut Outbox, now: Time, arrival: Arr
     if deadline.is_some_and(|deadline| deadline <= now) {
         return out.reject(id, Reject::Deadline);
     }
-    let due = now + target::aim_for(world, model, arrival.shape.size, rows.max(1));
+    let due = now + target::effective_for(world, model, arrival.shape.size, rows.max(1));
     let due = deadline.map_or(due, |deadline| deadline.min(due));
     let priority = if priority == 0 { Arrival::PRIORITY_DEFAULT } else { priority };
     let order = Order { priority, due, number: world.numbers.request + 1 };
-    if !arrival.continues && !has_place(world, out, now, order, &arrival) {
+    if !arrival.continues && !make_place(world, out, now, order, &arrival) {
         return;
     }
     world.numbers.request += 1;
     world.arrivals.observe(now, rows.max(1));
     if !arrival.continues {
         world.popularity.note(now, model);
-        bridge::note_bridge_spell(world, now);
-        ahead::note_arrival(world, now, model, client);
+        bridge::record_bridge_arrival(world, now);
+        early_start::record_arrival(world, now, model, client);
     }
     world.queue.admit(id, Request::new(now, order, &arrival));
 }
 
 /// Rejects the request if it would be late or its client holds its share of the queue; rejects
 /// requests of other clients if they hold more than theirs. Returns true if there is a place for it.
-fn has_place(
+fn make_place(
     world: &mut World,
     out: &mut Outbox,
     now: Time,
     order: Order,
     arrival: &Arrival,
 ) -> bool {
-    if foresees_overload(world, now, order, arrival) {
+    if predicts_late(world, now, order, arrival) {
         let drain = drain(world, now);
         out.reject(arrival.request, Reject::Overload { drain });
         return false;
     }
-    let room = world.queue.make_room(arrival.client, arrival.rows);
+    let room = world.queue.requests_to_evict(arrival.client, arrival.rows);
     let outside = room.clone().unwrap_or_else(|| vec![arrival.request]);
     if !outside.is_empty() {
         let drain = drain(world, now);
@@ -70,13 +70,13 @@ fn has_place(
 /// Whether so much goes before this request that its deadline will pass: it would only keep
 /// others waiting. Nobody knows that of what was never measured, and what is urgent finds its
 /// way past others.
-fn foresees_overload(world: &World, now: Time, order: Order, arrival: &Arrival) -> bool {
+fn predicts_late(world: &World, now: Time, order: Order, arrival: &Arrival) -> bool {
     let Some(deadline) = arrival.deadline else { return false };
     let left = deadline.since(now).as_secs_f64();
     let slots = slots::all_slots(world, now, arrival.model, arrival.shape.size);
     let measured = slots.iter().all(|slot| slot.measured);
     // Who would be late even alone is not told that others are to blame.
-    let alone: Vec<_> = slots.iter().map(Slot::unburdened).collect();
+    let alone: Vec<_> = slots.iter().map(Slot::without_queue).collect();
     let slow = rows_by(&alone, left) < f64::from(arrival.rows);
     if order.priority < Arrival::PRIORITY_DEFAULT || !measured || slow {
         return false;

@@ -1,14 +1,14 @@
 //! Clients that say when they will come next: an adapter is started for them as for those of whom
-//! that was learned (`ahead.rs`).
+//! that was learned (`early_start.rs`).
 //!
 //! A client that does not keep its word is not believed again until it comes.
 
+use super::client_pattern::Window;
 use super::expected::Plan;
 use super::ids::{ClientId, ModelId, Time};
 use super::outbox::Outbox;
-use super::rhythm::Window;
 use super::world::World;
-use super::{ahead, expected};
+use super::{early_start, expected};
 use std::time::Duration;
 
 /// The adapter is ready so much before the announced time, and waits for so much longer, or for this
@@ -25,11 +25,12 @@ pub(super) fn announced(
     (model, client): (ModelId, ClientId),
     within: Duration,
 ) {
-    if !ahead::looks_ahead(world) || !world.models.contains_key(&model) {
+    if !early_start::is_enabled(world) || !world.models.contains_key(&model) {
         return;
     }
-    let Some(late) = world.ahead.believed(model, client) else { return };
-    let Some((adapter, _, start)) = ahead::watch_for(world, now, model, late.max(1.0)) else {
+    let Some(late) = world.clients.expected_late_requests(model, client) else { return };
+    let Some((adapter, _, start)) = early_start::adapter_for_next(world, now, model, late.max(1.0))
+    else {
         return;
     };
     let at = now + within;
@@ -39,6 +40,6 @@ pub(super) fn announced(
     };
     let start_at = Some(expected::start_at(now, window, start));
     let plan = Plan { window, adapter, model, start_at, announced: true };
-    world.ahead.plan(now, (model, client), plan);
-    ahead::look_ahead(world, out, now);
+    world.clients.plan(now, (model, client), plan);
+    early_start::update_plans(world, out, now);
 }

@@ -2,19 +2,19 @@
 
 use super::action::Reject;
 use super::adapter::Adapter;
-use super::event::Wish;
+use super::event::AdapterMode;
 use super::ids::{AdapterId, ModelId, Time};
 use super::outbox::Outbox;
 use super::state::Lifecycle;
 use super::world::World;
-use super::{eligible, estimates, quarantine, requests, trust};
+use super::{eligible, estimates, quarantine, reliability, requests};
 use std::mem;
 use std::time::Duration;
 
 /// Whether a request for any model can be served, now or after a start.
 pub(super) fn is_ready(world: &World, now: Time) -> bool {
-    let hopeful = |adapter: &Adapter| is_hopeful(world, now, adapter);
-    world.closing.is_none() && world.adapters.values().any(hopeful)
+    let usable = |adapter: &Adapter| may_serve_soon(world, now, adapter);
+    world.closing.is_none() && world.adapters.values().any(usable)
 }
 
 /// Whether a request for this model can be served, now or after a start.
@@ -26,33 +26,38 @@ pub(super) fn is_model_ready(world: &World, now: Time, model: ModelId) -> bool {
 fn can_load(world: &World, now: Time, model: ModelId) -> bool {
     world.adapters.iter().any(|(id, adapter)| {
         let comes = adapter.state().is_on()
-            || adapter.wish == Wish::On
+            || adapter.mode == AdapterMode::On
             || eligible::is_eligible(world, *id);
-        let patience = now + world.settings.patience;
-        let room = adapter.crowded.get(&model).is_none_or(|until| {
-            *until <= patience && adapter.strikes <= world.settings.retries_max.max(1)
+        let quarantine_wait_max = now + world.settings.quarantine_wait_max;
+        let room = adapter.no_memory_until.get(&model).is_none_or(|until| {
+            *until <= quarantine_wait_max
+                && adapter.consecutive_faults <= world.settings.retries_max.max(1)
         });
         comes
             && room
-            && is_hopeful(world, now, adapter)
+            && may_serve_soon(world, now, adapter)
             && estimates::may_take(world, adapter, model)
     })
 }
 
 /// Whether this adapter may serve, soon enough for a request to wait for it.
-fn is_hopeful(world: &World, now: Time, adapter: &Adapter) -> bool {
-    let patience = world.settings.patience;
+fn may_serve_soon(world: &World, now: Time, adapter: &Adapter) -> bool {
+    let quarantine_wait_max = world.settings.quarantine_wait_max;
     // Who has failed again and again is not waited for any more, however soon it is tried.
-    let trusted = trust::is_trusted(world, adapter);
+    let reliable = reliability::is_reliable(world, adapter);
     // Requests wait for a second attempt to start a process, not for a third.
     let starts = !world.starts_blocked || world.failed_starts < 2;
-    adapter.is_there()
-        && adapter.wish != Wish::Off
+    adapter.is_available()
+        && adapter.mode != AdapterMode::Off
         && match adapter.state().lifecycle {
             Lifecycle::Unreaped { .. } => false,
-            Lifecycle::Quarantined { until, .. } => starts && trusted && until <= now + patience,
+            Lifecycle::Quarantined { until, .. } => {
+                starts && reliable && until <= now + quarantine_wait_max
+            }
             Lifecycle::Stopping { fault: Some(_), .. } => {
-                starts && trusted && quarantine::backoff(world, adapter.strikes) <= patience
+                starts
+                    && reliable
+                    && quarantine::backoff(world, adapter.consecutive_faults) <= quarantine_wait_max
             }
             Lifecycle::Off | Lifecycle::Stopping { fault: None, .. } => starts,
             Lifecycle::Starting { .. } | Lifecycle::On | Lifecycle::Draining => true,
@@ -60,20 +65,22 @@ fn is_hopeful(world: &World, now: Time, adapter: &Adapter) -> bool {
 }
 
 /// Whether this adapter is worth waiting for although others have failed again and again.
-fn is_promising(world: &World, now: Time, id: AdapterId, adapter: &Adapter) -> bool {
+fn is_worth_waiting_for(world: &World, now: Time, id: AdapterId, adapter: &Adapter) -> bool {
     let state = adapter.state();
-    let comes = state.is_on() || adapter.wish == Wish::On || eligible::is_eligible(world, id);
+    let comes =
+        state.is_on() || adapter.mode == AdapterMode::On || eligible::is_eligible(world, id);
     let serves = state.serves() && !adapter.replicas.is_empty();
-    is_hopeful(world, now, adapter) && (serves || (comes && trust::is_trusted(world, adapter)))
+    may_serve_soon(world, now, adapter)
+        && (serves || (comes && reliability::is_reliable(world, adapter)))
 }
 
 /// How long until some quarantined adapter is tried again.
 fn retry_after(world: &World, now: Time) -> Option<Duration> {
-    let tried_again = world.adapters.values().filter(|a| a.present && a.wish != Wish::Off);
+    let tried_again = world.adapters.values().filter(|a| a.present && a.mode != AdapterMode::Off);
     let tried_again = tried_again.filter_map(|adapter| match adapter.state().lifecycle {
         Lifecycle::Quarantined { until, .. } => Some(until.since(now)),
         Lifecycle::Stopping { fault: Some(_), .. } => {
-            Some(quarantine::backoff(world, adapter.strikes))
+            Some(quarantine::backoff(world, adapter.consecutive_faults))
         }
         _ => None,
     });
@@ -81,7 +88,7 @@ fn retry_after(world: &World, now: Time) -> Option<Duration> {
 }
 
 /// Turns away what can no longer be served.
-pub(super) fn reject_hopeless(world: &mut World, out: &mut Outbox, now: Time) {
+pub(super) fn reject_unservable(world: &mut World, out: &mut Outbox, now: Time) {
     let failed_again = mem::take(&mut world.failed_again);
     if world.closing.is_some_and(|deadline| deadline <= now) {
         return requests::reject_all(world, out, world.queue.all_ids(), Reject::ShuttingDown);
@@ -92,9 +99,10 @@ pub(super) fn reject_hopeless(world: &mut World, out: &mut Outbox, now: Time) {
     if !world.discovered {
         return;
     }
-    let tries_on = || world.adapters.iter().any(|(id, a)| is_promising(world, now, *id, a));
-    let hopeful = world.adapters.values().any(|adapter| is_hopeful(world, now, adapter));
-    if !hopeful || (failed_again && !tries_on()) {
+    let any_worth_waiting_for =
+        || world.adapters.iter().any(|(id, a)| is_worth_waiting_for(world, now, *id, a));
+    let usable = world.adapters.values().any(|adapter| may_serve_soon(world, now, adapter));
+    if !usable || (failed_again && !any_worth_waiting_for()) {
         let retry_after = retry_after(world, now);
         return requests::reject_all(
             world,

@@ -8,7 +8,7 @@ use super::ids::{AdapterId, BatchId, Incarnation, ModelId, Time};
 use super::outbox::Outbox;
 use super::service::bucket;
 use super::world::World;
-use super::{blame, estimates, lifecycle, requests, shadow};
+use super::{estimates, late_requests, lifecycle, requests, shadow};
 use std::time::Duration;
 
 pub(super) fn done(
@@ -30,14 +30,14 @@ pub(super) fn done(
         return out.push(Action::Discard { batch: batch.id });
     }
     if let Some(adapter) = world.adapters.get_mut(&id) {
-        adapter.strikes = 0;
+        adapter.consecutive_faults = 0;
     }
     shadow::shadow(world, out, now, id, &batch);
     let parts = batch.parts.clone();
     out.push(Action::Collect { adapter: id, batch });
     for part in parts {
         if let Some(request) = world.queue.done(part) {
-            blame::score(world, now, &request);
+            late_requests::record(world, now, &request);
             out.push(Action::Answer { request: part.request });
         }
     }
@@ -72,7 +72,7 @@ pub(super) fn failed(
         Failure::Device => {
             let current = world.current(id, incarnation);
             if current.is_some_and(|adapter| adapter.state().has(batch)) {
-                lifecycle::let_down(world, out, now, id, Fault::Device);
+                lifecycle::fail_adapter(world, out, now, id, Fault::Device);
             }
         }
         Failure::Memory => {
@@ -108,7 +108,7 @@ fn no_memory(
     (model, rows): (ModelId, u32),
 ) {
     lifecycle::limit_rows(world, now, id, (model, rows));
-    lifecycle::let_down(world, out, now, id, Fault::Memory);
+    lifecycle::fail_adapter(world, out, now, id, Fault::Memory);
 }
 
 /// Frees the adapter of its batch, if it holds this one.

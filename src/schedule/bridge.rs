@@ -19,17 +19,17 @@ use super::world::World;
 use super::{eligible, lifecycle, loading, plan, slots};
 
 /// Records the arrival of a request.
-pub(super) fn note_bridge_spell(world: &mut World, now: Time) {
+pub(super) fn record_bridge_arrival(world: &mut World, now: Time) {
     let alone = !eligible::regular_is_on(world);
-    world.bridge_spells.arrived(now, alone);
+    world.bridge_periods.arrived(now, alone);
 }
 
 /// Records if bridges alone would serve waiting rows after their target.
 pub(super) fn observe_bridges(world: &mut World, now: Time) {
-    let spells = world.bridge_spells;
+    let periods = world.bridge_periods;
     // Plans are costly: without a bridge there is nothing to observe.
     let bridge = |adapter: &Adapter| adapter.profile.role == Role::Bridge;
-    if !spells.counts || spells.short || !world.adapters.values().any(bridge) {
+    if !periods.counts || periods.short || !world.adapters.values().any(bridge) {
         return;
     }
     let short = world.queue.waiting().any(|(model, _)| {
@@ -37,7 +37,7 @@ pub(super) fn observe_bridges(world: &mut World, now: Time) {
         slots.retain(|slot| eligible::is_on_bridge(world, slot));
         !slots.is_empty() && plan::late_rows(world, now, model, &slots) > 0
     });
-    world.bridge_spells.short = short;
+    world.bridge_periods.short = short;
 }
 
 /// Drops models that were loaded to be measured and take too long here.
@@ -45,15 +45,15 @@ pub(super) fn drop_not_bridged(world: &mut World, out: &mut Outbox, now: Time, i
     let Some(adapter) = world.adapters.get(&id).filter(|adapter| adapter.state().is_idle()) else {
         return;
     };
-    let no_use = |model: &&ModelId| !eligible::may_play(world, adapter, **model);
+    let no_use = |model: &&ModelId| !eligible::role_permits(world, adapter, **model);
     if let Some(model) = adapter.replicas.keys().find(no_use).copied() {
         loading::unload(world, out, now, id, model, Reason::NotBridged);
     }
 }
 
 /// Turns bridges on.
-pub(super) fn keep_bridges(world: &mut World, out: &mut Outbox, now: Time) {
-    let by_hand = matches!(world.settings.policy, Policy::ByHand { .. });
+pub(super) fn turn_on_bridges(world: &mut World, out: &mut Outbox, now: Time) {
+    let by_hand = matches!(world.settings.policy, Policy::Manual { .. });
     if world.closing.is_some() || by_hand {
         return;
     }

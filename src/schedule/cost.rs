@@ -13,7 +13,8 @@ use super::ids::{AdapterId, ModelId, Time};
 use super::outbox::Outbox;
 use super::world::World;
 use super::{
-    bridge, eligible, estimates, lifecycle, light, plan, replace, slots, start_price, target, trust,
+    bridge, eligible, energy_rank, estimates, lifecycle, plan, reliability, replace, slots,
+    start_cost, target,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -53,7 +54,7 @@ pub(super) fn grow_by_cost(world: &mut World, out: &mut Outbox, now: Time) {
             return;
         }
         let Some(unmet) = unmet(world, now) else { return };
-        if !relieve(world, out, now, unmet) {
+        if !turn_on_one(world, out, now, unmet) {
             return;
         }
     }
@@ -61,13 +62,13 @@ pub(super) fn grow_by_cost(world: &mut World, out: &mut Outbox, now: Time) {
 
 /// Turns on one adapter for the rows that will be late: a draining one, else the cheapest
 /// that can carry them, else the fastest.
-fn relieve(world: &mut World, out: &mut Outbox, now: Time, unmet: Unmet) -> bool {
+fn turn_on_one(world: &mut World, out: &mut Outbox, now: Time, unmet: Unmet) -> bool {
     for id in world.best_first() {
-        let helps = |adapter| trust::helps_with(world, adapter, unmet.model);
+        let helps = |adapter| reliability::helps_with(world, adapter, unmet.model);
         let ready_in = Duration::ZERO;
         if world.adapters.get(&id).is_some_and(helps)
             && eligible::is_eligible(world, id)
-            && lifecycle::turn_on(world, out, now, id, true, why(world, unmet, ready_in))
+            && lifecycle::turn_on(world, out, now, id, true, target_reason(world, unmet, ready_in))
         {
             return true;
         }
@@ -75,7 +76,7 @@ fn relieve(world: &mut World, out: &mut Outbox, now: Time, unmet: Unmet) -> bool
     let Some((id, ready_in)) = cheapest(world, now, unmet) else { return false };
     // What is on will be done before this one could begin: it would come for nothing, unless
     // more follows for which it could not be started then.
-    let slo = target::aim(world, unmet.model);
+    let slo = target::effective(world, unmet.model);
     let could_wait = world.closing.is_some() || ready_in * 2 <= slo;
     if could_wait && unmet.drain <= ready_in.as_secs_f64() {
         return false;
@@ -87,13 +88,14 @@ fn relieve(world: &mut World, out: &mut Outbox, now: Time, unmet: Unmet) -> bool
         world.start_at = Some(at);
         return false;
     }
-    let turned_on = lifecycle::turn_on(world, out, now, id, false, why(world, unmet, ready_in));
+    let turned_on =
+        lifecycle::turn_on(world, out, now, id, false, target_reason(world, unmet, ready_in));
     if turned_on {
         let served = world.adapters.iter().filter(|(_, adapter)| {
             adapter.state().serves() && adapter.replicas.contains_key(&unmet.model)
         });
         let served: Vec<AdapterId> = served.map(|(id, _)| *id).collect();
-        light::note_help(world, now, &served);
+        energy_rank::record_help(world, now, &served);
     }
     turned_on
 }
@@ -129,9 +131,9 @@ impl Rank {
 }
 
 fn can_grow(world: &World) -> bool {
-    let sleeps = |a: &Adapter| a.state().is_off() || a.state().is_draining();
-    world.adapters.iter().any(|(id, a)| sleeps(a) && eligible::is_eligible(world, *id))
-        && eligible::on_for_good(world) < world.settings.max
+    let is_off = |a: &Adapter| a.state().is_off() || a.state().is_draining();
+    world.adapters.iter().any(|(id, a)| is_off(a) && eligible::is_eligible(world, *id))
+        && eligible::counted_on(world) < world.settings.max
 }
 
 /// The first model of which rows will be late.
@@ -139,7 +141,7 @@ fn unmet(world: &World, now: Time) -> Option<Unmet> {
     // The share of each adapter's time that the models before need.
     let mut taken: BTreeMap<AdapterId, f64> = BTreeMap::new();
     for (model, waiting) in world.queue.waiting() {
-        let aim = target::aim(world, model);
+        let aim = target::effective(world, model);
         let newest = world.queue.newest(model) + aim;
         let window = newest.since(now).as_secs_f64();
         // What stands in for one that is usable again is on its way out.
@@ -176,12 +178,12 @@ fn rows_in_time(
     window: f64,
     slo: Duration,
 ) -> f64 {
-    let trusted = plan::trusted_rows(world, now, (model, slot), window, slo);
-    trusted.unwrap_or_else(|| slot.rows_by(window))
+    let assumed = plan::assumed_rows(world, now, (model, slot), window, slo);
+    assumed.unwrap_or_else(|| slot.rows_by(window))
 }
 
-fn why(world: &World, unmet: Unmet, ready_in: Duration) -> Reason {
-    let target = target::aim(world, unmet.model);
+fn target_reason(world: &World, unmet: Unmet, ready_in: Duration) -> Reason {
+    let target = target::effective(world, unmet.model);
     let drain = unmet.drain.is_finite().then(|| Duration::from_secs_f64(unmet.drain.min(1e6)));
     let Unmet { model, waiting: rows, waited, .. } = unmet;
     Reason::LatencyTarget { model, rows, drain, waited, target, ready_in }
@@ -189,13 +191,13 @@ fn why(world: &World, unmet: Unmet, ready_in: Duration) -> Reason {
 
 /// Which adapter that is off to turn on, and how soon it will be ready.
 fn cheapest(world: &World, now: Time, unmet: Unmet) -> Option<(AdapterId, Duration)> {
-    let slo = target::aim(world, unmet.model).as_secs_f64();
+    let slo = target::effective(world, unmet.model).as_secs_f64();
     let mut all: Vec<(Rank, Slot, f64)> = Vec::new();
     for id in &world.order {
         let Some(adapter) = world.adapters.get(id) else { continue };
         let off = adapter.state().is_off() && eligible::is_eligible(world, *id);
-        let helps = off && trust::helps_with(world, adapter, unmet.model);
-        if !helps || !start_price::may_start(world, now, adapter) {
+        let helps = off && reliability::helps_with(world, adapter, unmet.model);
+        if !helps || !start_cost::may_start(world, now, adapter) {
             continue;
         }
         let slot = slots::slot(world, now, *id, adapter, unmet.model, unmet.size);
@@ -205,25 +207,25 @@ fn cheapest(world: &World, now: Time, unmet: Unmet) -> Option<(AdapterId, Durati
         all.push((rank, slot, ready));
     }
     let best = all.iter().reduce(|best, one| if one.0.is_better(&best.0) { one } else { best })?;
-    let (_, slot, ready) = watch_among(world, now, &all, best).unwrap_or(best);
+    let (_, slot, ready) = cheapest_of_late(world, now, &all, best).unwrap_or(best);
     Some((slot.adapter, Duration::from_secs_f64(ready.min(1e6))))
 }
 
 /// Of adapters that would all come too late, and not much later than the soonest, the one that
 /// will take the least energy for a row.
-fn watch_among<'a>(
+fn cheapest_of_late<'a>(
     world: &World,
     now: Time,
     all: &'a [(Rank, Slot, f64)],
     (best, ..): &(Rank, Slot, f64),
 ) -> Option<&'a (Rank, Slot, f64)> {
-    if !best.alone || best.in_time || !world.packs() {
+    if !best.alone || best.in_time || !world.prefers_energy() {
         return None;
     }
     let soon = all
         .iter()
         .filter(|(rank, ..)| rank.carries == best.carries && rank.finish <= SOON * best.finish);
-    soon.min_by_key(|(_, slot, _)| light::cost_rank(world, now, slot, true))
+    soon.min_by_key(|(_, slot, _)| energy_rank::rank(world, now, slot, true))
 }
 
 fn rank(
@@ -235,11 +237,11 @@ fn rank(
 ) -> Rank {
     let carries = slot.rows_by(ready.max(slo)) >= unmet.rows;
     let finish = ready + slot.finish(unmet.waiting);
-    let joules = start_price::activation_joules(world, adapter, ready)
+    let joules = start_cost::activation_joules(world, adapter, ready)
         + slot.finish(unmet.waiting) * adapter.profile.power.active_mw as f64 * 1e-3;
     // If nothing is on, all that waits waits for this start.
     let alone = !unmet.drain.is_finite();
-    let hurry = world.hurries().then(|| slot.batch(1));
+    let hurry = world.prefers_latency().then(|| slot.batch(1));
     let in_time = !alone || finish <= slo;
     Rank { in_time, carries, joules, finish, rate: slot.rate(), alone, hurry }
 }

@@ -118,18 +118,18 @@ pub enum Reason {
         free: u64,
     },
     /// Other programs need the memory: models hold more than there is room for.
-    Room {
+    MemoryBudget {
         held: u64,
-        room: u64,
+        budget: u64,
     },
     /// The model is not served any more.
     Withdrawn,
     /// The operator's hand.
     Operator,
-    /// It was let down; `strikes` faults in a row, tried again after `backoff`.
+    /// It was let down; `consecutive_faults` faults in a row, tried again after `backoff`.
     Fault {
         fault: Fault,
-        strikes: u32,
+        consecutive_faults: u32,
         backoff: Duration,
     },
     /// The kernel killed the worker because the memory of the machine or the container ran out.
@@ -161,7 +161,7 @@ impl Reason {
             Reason::Served => "served",
             Reason::Ahead => "ahead",
             Reason::Memory { .. } => "memory",
-            Reason::Room { .. } => "room",
+            Reason::MemoryBudget { .. } => "room",
             Reason::Withdrawn => "withdrawn",
             Reason::Operator => "operator",
             Reason::Fault { .. } => "fault",

@@ -5,61 +5,61 @@ use super::adapter::Adapter;
 use super::batch::Batch;
 use super::forecast::Slot;
 use super::ids::{ModelId, Time};
-use super::lane::Lane;
 use super::lists::{End, First};
 use super::outbox::Outbox;
+use super::queue_key::QueueKey;
 use super::step::Step;
 use super::world::World;
-use super::{light, loading, replace, routing};
+use super::{energy_rank, loading, replace, routing};
 
 /// Gives idle adapters what they will finish sooner than any other would.
 pub(super) fn dispatch(world: &mut World, out: &mut Outbox, now: Time) {
-    world.look_again = None;
+    world.recheck_at = None;
     let mut held = Vec::new();
     while world.queue.len() > 0 && world.adapters.values().any(Adapter::takes_batches) {
-        let Some(first) = next_lane(world, now, &held) else { return };
+        let Some(first) = next_queue(world, now, &held) else { return };
         let (step, helped) = routing::route(world, now, first);
-        light::note_help(world, now, &helped);
-        if !perform(world, out, now, step, first.lane.model) {
-            held.push(first.lane.model);
+        energy_rank::record_help(world, now, &helped);
+        if !perform(world, out, now, step, first.key.model) {
+            held.push(first.key.model);
         }
     }
 }
 
 /// The lane to serve next: the most urgent, then of the model that was served least.
-fn next_lane(world: &mut World, now: Time, held: &[ModelId]) -> Option<First> {
+fn next_queue(world: &mut World, now: Time, held: &[ModelId]) -> Option<First> {
     let mut next: Option<(u32, f64, First)> = None;
-    let mut unripe = None;
+    let mut not_ready = None;
     for (model, _) in world.queue.waiting().filter(|(model, _)| !held.contains(model)) {
         let Some(first) = world.queue.first(model, routing::delay(world, model), now) else {
             continue;
         };
-        if first.ripe > now {
-            unripe = unripe.into_iter().chain([first.ripe]).min();
+        if first.ready > now {
+            not_ready = not_ready.into_iter().chain([first.ready]).min();
             continue;
         }
-        let key = (first.place.priority, world.queue.served(model), first);
+        let rank = (first.place.priority, world.queue.served(model), first);
         let sooner = |other: &(u32, f64, First)| {
-            let by_share = key.1.total_cmp(&other.1);
-            let by_order = key.2.place.order.cmp(&other.2.place.order);
-            key.0.cmp(&other.0).then(by_share).then(by_order).is_lt()
+            let by_share = rank.1.total_cmp(&other.1);
+            let by_order = rank.2.place.order.cmp(&other.2.place.order);
+            rank.0.cmp(&other.0).then(by_share).then(by_order).is_lt()
         };
         if next.as_ref().is_none_or(sooner) {
-            next = Some(key);
+            next = Some(rank);
         }
     }
-    look_again_at(world, unripe);
+    recheck_by(world, not_ready);
     next.map(|(_, _, first)| first)
 }
 
-fn look_again_at(world: &mut World, at: Option<Time>) {
-    world.look_again = world.look_again.into_iter().chain(at).min();
+fn recheck_by(world: &mut World, at: Option<Time>) {
+    world.recheck_at = world.recheck_at.into_iter().chain(at).min();
 }
 
 /// Performs a step; false if nothing of the model can be served now.
 fn perform(world: &mut World, out: &mut Outbox, now: Time, step: Step, model: ModelId) -> bool {
     match step {
-        Step::Run { slot, lane, end, rows } => run(world, out, now, slot, (lane, end), rows),
+        Step::Run { slot, key, end, rows } => run(world, out, now, slot, (key, end), rows),
         Step::Load(adapter) => loading::load_here(world, out, now, adapter, model),
         Step::Reject(request) => {
             world.queue.forget(request);
@@ -67,7 +67,7 @@ fn perform(world: &mut World, out: &mut Outbox, now: Time, step: Step, model: Mo
             true
         }
         Step::Wait(until) => {
-            look_again_at(world, until);
+            recheck_by(world, until);
             false
         }
     }
@@ -78,13 +78,13 @@ fn run(
     out: &mut Outbox,
     now: Time,
     slot: Slot,
-    (lane, end): (Lane, End),
+    (key, end): (QueueKey, End),
     rows: u32,
 ) -> bool {
-    let parts = world.queue.take(lane, rows, slot.max_rows, end);
-    let (model, size) = (lane.model, lane.shape.size);
+    let parts = world.queue.take(key, rows, slot.max_rows, end);
+    let (model, size) = (key.model, key.shape.size);
     let batch = Batch { id: world.numbers.next_batch(), model, size, parts, repeats: None };
-    replace::regret(world, now, &slot, (model, size), batch.rows());
+    replace::record_savings(world, now, &slot, (model, size), batch.rows());
     let Some(adapter) = world.adapters.get_mut(&slot.adapter).filter(|_| batch.rows() > 0) else {
         return false;
     };
@@ -93,7 +93,7 @@ fn run(
         replica.used = now;
     }
     let (id, incarnation) = (slot.adapter, adapter.incarnation);
-    adapter.economy.end_spell(now);
+    adapter.economy.end_idle_period(now);
     adapter.run(now, batch.clone());
     out.push(Action::Run { adapter: id, incarnation, batch });
     true

@@ -1,9 +1,9 @@
 //! Which adapters may be turned on, and which may serve which models.
 
 use super::adapter::Adapter;
-use super::bridge_spells::SHORT_FROM;
+use super::bridge_periods::SHORT_FROM;
 use super::estimates;
-use super::event::Wish;
+use super::event::AdapterMode;
 use super::forecast::Slot;
 use super::ids::{AdapterId, ModelId};
 use super::settings::Role;
@@ -11,7 +11,7 @@ use super::world::World;
 
 /// Returns true if another adapter should start with the first request.
 pub(super) fn bridges_fall_short(world: &World) -> bool {
-    world.bridge_spells.share >= SHORT_FROM && !regular_is_on(world)
+    world.bridge_periods.share >= SHORT_FROM && !regular_is_on(world)
 }
 
 pub(super) fn regular_is_on(world: &World) -> bool {
@@ -35,11 +35,11 @@ pub(super) fn is_bridged(world: &World, adapter: &Adapter, model: ModelId) -> bo
 }
 
 /// Whether the role of the adapter permits it to serve the model.
-pub(super) fn may_play(world: &World, adapter: &Adapter, model: ModelId) -> bool {
+pub(super) fn role_permits(world: &World, adapter: &Adapter, model: ModelId) -> bool {
     adapter.profile.role != Role::Bridge
-        || adapter.wish == Wish::On
+        || adapter.mode == AdapterMode::On
         || is_bridged(world, adapter, model)
-        || stands_in(world)
+        || only_fallbacks_usable(world)
         || !is_taken_by_regular(world, model)
 }
 
@@ -48,8 +48,8 @@ pub(super) fn may_play(world: &World, adapter: &Adapter, model: ModelId) -> bool
 fn is_taken_by_regular(world: &World, model: ModelId) -> bool {
     let takes = |adapter: &Adapter| {
         adapter.profile.role == Role::Regular
-            && adapter.is_there()
-            && adapter.wish != Wish::Off
+            && adapter.is_available()
+            && adapter.mode != AdapterMode::Off
             && estimates::could_take(world, adapter, model)
     };
     world.adapters.values().any(takes)
@@ -58,7 +58,7 @@ fn is_taken_by_regular(world: &World, model: ModelId) -> bool {
 /// Whether the adapter is a bridge for any model, or may be one that was not measured yet.
 pub(super) fn is_bridge(world: &World, adapter: &Adapter) -> bool {
     adapter.profile.role == Role::Bridge
-        && adapter.wish == Wish::Auto
+        && adapter.mode == AdapterMode::Auto
         && adapter.present
         && has_regular(world)
         && world.models.keys().any(|model| {
@@ -72,7 +72,7 @@ pub(super) fn is_bridge(world: &World, adapter: &Adapter) -> bool {
 /// Whether there is an adapter to bridge the starts of.
 fn has_regular(world: &World) -> bool {
     let regular = |adapter: &Adapter| adapter.profile.role == Role::Regular;
-    world.adapters.values().any(|adapter| regular(adapter) && adapter.is_there())
+    world.adapters.values().any(|adapter| regular(adapter) && adapter.is_available())
 }
 
 /// Whether a bridge has to load the model to learn how long it takes there.
@@ -81,13 +81,15 @@ pub(super) fn is_to_be_measured(world: &World, adapter: &Adapter, model: ModelId
     adapter.profile.role == Role::Bridge
         && has_regular(world)
         && known.is_none_or(|known| known.services.is_empty() && known.load.is_none())
-        && !adapter.crowded.contains_key(&model)
+        && !adapter.no_memory_until.contains_key(&model)
         && estimates::may_take(world, adapter, model)
 }
 
 pub(super) fn counts(world: &World, id: AdapterId) -> bool {
     world.adapters.get(&id).is_some_and(|adapter| {
-        adapter.profile.role != Role::Fallback || adapter.wish == Wish::On || stands_in(world)
+        adapter.profile.role != Role::Fallback
+            || adapter.mode == AdapterMode::On
+            || only_fallbacks_usable(world)
     })
 }
 
@@ -95,31 +97,33 @@ pub(super) fn counts(world: &World, id: AdapterId) -> bool {
 /// has not. If nobody has, the device itself tells whether there is memory.
 pub(super) fn takes(world: &World, adapter: &Adapter, model: ModelId) -> bool {
     estimates::could_take(world, adapter, model)
-        && may_play(world, adapter, model)
-        && (has_room(world, adapter, model) || !anyone_has_room(world, model))
+        && role_permits(world, adapter, model)
+        && (has_memory(world, adapter, model) || !any_has_memory(world, model))
 }
 
-fn anyone_has_room(world: &World, model: ModelId) -> bool {
+fn any_has_memory(world: &World, model: ModelId) -> bool {
     world.adapters.iter().any(|(id, adapter)| {
         (adapter.state().is_on() || may_be_turned_on(world, *id, adapter))
             && estimates::could_take(world, adapter, model)
-            && may_play(world, adapter, model)
-            && has_room(world, adapter, model)
+            && role_permits(world, adapter, model)
+            && has_memory(world, adapter, model)
     })
 }
 
 /// Whether other programs leave this adapter enough memory for the model.
-fn has_room(world: &World, adapter: &Adapter, model: ModelId) -> bool {
+fn has_memory(world: &World, adapter: &Adapter, model: ModelId) -> bool {
     adapter.holds(model)
-        || adapter.left.is_none_or(|left| estimates::size_of(world, adapter, model) <= left)
+        || adapter
+            .memory_budget
+            .is_none_or(|left| estimates::size_of(world, adapter, model) <= left)
 }
 
 /// Whether the policy may turn this adapter on.
 pub(super) fn is_eligible(world: &World, id: AdapterId) -> bool {
     let Some(adapter) = world.adapters.get(&id) else { return false };
-    adapter.wish == Wish::Auto
+    adapter.mode == AdapterMode::Auto
         && adapter.present
-        && (adapter.profile.role == Role::Regular || stands_in(world))
+        && (adapter.profile.role == Role::Regular || only_fallbacks_usable(world))
 }
 
 /// How many take work or are about to.
@@ -128,21 +132,23 @@ pub(super) fn on(world: &World) -> usize {
 }
 
 /// The same without fallbacks that stand in for one that is usable again: it is wanted back.
-pub(super) fn on_for_good(world: &World) -> usize {
-    world.adapters.values().filter(|adapter| is_on_for_good(world, adapter)).count()
+pub(super) fn counted_on(world: &World) -> usize {
+    world.adapters.values().filter(|adapter| counts_as_on(world, adapter)).count()
 }
 
-pub(super) fn is_on_for_good(world: &World, adapter: &Adapter) -> bool {
+pub(super) fn counts_as_on(world: &World, adapter: &Adapter) -> bool {
     adapter.state().is_on()
-        && (adapter.profile.role == Role::Regular || adapter.wish == Wish::On || stands_in(world))
+        && (adapter.profile.role == Role::Regular
+            || adapter.mode == AdapterMode::On
+            || only_fallbacks_usable(world))
 }
 
 /// Whether nothing but fallbacks is usable.
-pub(super) fn stands_in(world: &World) -> bool {
+pub(super) fn only_fallbacks_usable(world: &World) -> bool {
     let usable = |other: &Adapter| {
-        other.is_there()
+        other.is_available()
             && other.profile.role == Role::Regular
-            && other.wish != Wish::Off
+            && other.mode != AdapterMode::Off
             && !other.state().is_faulty()
     };
     !world.adapters.values().any(usable)

@@ -4,14 +4,15 @@ use super::adapter::Adapter;
 use super::batch::Batch;
 use super::claims;
 use super::ids::{AdapterId, ModelId};
-use super::service::{Line, Service, bucket};
+use super::service::{Service, ServiceTime, bucket};
 use super::world::World;
 
 /// Guess for a model that was never loaded: so many seconds, and so many bytes per second.
 const LOAD_GUESS: f64 = 0.3;
 const LOAD_BYTES_PER_SECOND: f64 = 1e9;
 /// Guess for a model that never ran, on an adapter of speed 1000.
-const BATCH_GUESS: Line = Line { alpha_ns: 1_000_000, beta_ns: 500_000, spread_permille: 500 };
+const BATCH_GUESS: ServiceTime =
+    ServiceTime { alpha_ns: 1_000_000, beta_ns: 500_000, spread_permille: 500 };
 
 /// Seconds that a batch takes, as far as is known.
 pub(super) fn batch_time(world: &World, id: AdapterId, batch: &Batch) -> f64 {
@@ -30,7 +31,7 @@ pub(super) fn service(world: &World, id: AdapterId, model: ModelId, size: u8) ->
         let warm = services.get(&0).filter(|warm| warm.is_tried() && !near.is_tried());
         Some(warm.filter(|warm| warm.batch(1) < near.batch(1)).copied().unwrap_or(near))
     };
-    let Some(adapter) = world.adapters.get(&id) else { return Service::told(BATCH_GUESS) };
+    let Some(adapter) = world.adapters.get(&id) else { return Service::from_prior(BATCH_GUESS) };
     if let Some(service) = known(adapter) {
         return service;
     }
@@ -39,7 +40,7 @@ pub(super) fn service(world: &World, id: AdapterId, model: ModelId, size: u8) ->
         Some((other, service)) => service.slower(times_slower(adapter, other)),
         None => {
             let times = 1000.0 / adapter.profile.speed.max(1) as f64;
-            Service::told(BATCH_GUESS).slower(times)
+            Service::from_prior(BATCH_GUESS).slower(times)
         }
     }
 }
@@ -62,7 +63,7 @@ pub(super) fn load_time(world: &World, id: AdapterId, model: ModelId) -> f64 {
 /// Rows of the largest batch of a model that an adapter runs.
 pub(super) fn max_rows(world: &World, id: AdapterId, model: ModelId) -> u32 {
     let known = world.adapters.get(&id).and_then(|adapter| adapter.known.get(&model));
-    let grown = known.and_then(|known| known.grown_rows).unwrap_or(0);
+    let grown = known.and_then(|known| known.measured_rows_max).unwrap_or(0);
     let first = world.models.get(&model).map_or(0, |model| model.first_rows);
     rows_limit(world, id, model).min(grown.max(first)).max(1)
 }
@@ -85,12 +86,12 @@ pub(super) fn bytes_of(world: &World, id: AdapterId, model: ModelId) -> u64 {
 }
 
 pub(super) fn could_take(world: &World, adapter: &Adapter, model: ModelId) -> bool {
-    !adapter.crowded.contains_key(&model) && may_take(world, adapter, model)
+    !adapter.no_memory_until.contains_key(&model) && may_take(world, adapter, model)
 }
 
 /// Whether it could if there were memory.
 pub(super) fn may_take(world: &World, adapter: &Adapter, model: ModelId) -> bool {
-    if adapter.refused.contains_key(&model) {
+    if adapter.refused_until.contains_key(&model) {
         return false;
     }
     adapter.profile.memory.is_none_or(|budget| size_of(world, adapter, model) <= budget)

@@ -1,7 +1,7 @@
 //! Events: the input of the scheduler.
 
 use super::ids::{AdapterId, BatchId, ClientId, Incarnation, ModelId, RequestId, Shape, Time};
-use super::recollection::{LearnedPolicy, Recollection};
+use super::learned_profile::{LearnedPolicy, LearnedProfile};
 use super::settings::{AdapterProfile, ModelProfile, Settings};
 use std::time::Duration;
 
@@ -37,12 +37,12 @@ pub enum Event {
     /// These are in the machine, and not to be used (any more); told before `Discovered`.
     Excluded { adapters: Vec<AdapterId> },
     /// What an earlier run learned of an adapter.
-    Recalled { adapter: AdapterId, memory: Recollection },
+    ProfileRestored { adapter: AdapterId, profile: LearnedProfile },
     /// What the policy learned in an earlier run; the server was `down` since that was written.
-    Learned { policy: LearnedPolicy, down: Duration },
+    PolicyRestored { policy: LearnedPolicy, down: Duration },
     /// Bytes of an adapter's memory that models may take as long as other programs use what they
     /// use now: what models hold, and what is free; `None` where nobody can tell.
-    Room { adapter: AdapterId, bytes: Option<u64> },
+    MemoryBudget { adapter: AdapterId, bytes: Option<u64> },
     /// The operator has changed the settings.
     Configured { settings: Settings },
     /// A model is served from now on, or its limits changed.
@@ -71,12 +71,12 @@ pub enum Event {
         tuning: Option<Duration>,
     },
     /// A model could not be loaded here; the worker lives on.
-    LoadFailed { adapter: AdapterId, incarnation: Incarnation, model: ModelId, again: Again },
+    LoadFailed { adapter: AdapterId, incarnation: Incarnation, model: ModelId, retry: LoadRetry },
     /// The device had no memory to load a model, or to run so many rows of it; 0 if not even its
     /// weights fit. The worker must go.
     NoMemory { adapter: AdapterId, incarnation: Incarnation, model: ModelId, rows: u32 },
     /// The worker's link thread answered a ping.
-    Alive { adapter: AdapterId, incarnation: Incarnation },
+    Heartbeat { adapter: AdapterId, incarnation: Incarnation },
     /// A batch is answered; the engine holds its outputs until `Collect` or `Discard`.
     Done { adapter: AdapterId, incarnation: Incarnation, batch: BatchId },
     /// A batch failed; the worker lives on.
@@ -96,7 +96,7 @@ pub enum Event {
     /// A client says that it will ask for a model in so long.
     Announced { model: ModelId, client: ClientId, within: Duration },
     /// The operator's hand.
-    Wished { adapter: AdapterId, wish: Wish },
+    ModeSet { adapter: AdapterId, mode: AdapterMode },
     /// The time that `next_timeout` asked for has come.
     Timeout,
     /// Admit nothing more, finish what was admitted until `deadline`, bring every adapter down.
@@ -120,7 +120,7 @@ pub enum Fault {
     /// The process ended on its own, or could not be spawned.
     Crashed,
     /// No word for longer than the bound.
-    Silent,
+    HeartbeatTimeout,
     /// The start, or loading a model, made no progress for longer than the bound.
     StartStuck,
     /// A batch took longer than the bound.
@@ -142,7 +142,7 @@ impl Fault {
     pub fn as_str(self) -> &'static str {
         match self {
             Fault::Crashed => "crashed",
-            Fault::Silent => "silent",
+            Fault::HeartbeatTimeout => "silent",
             Fault::StartStuck => "start_stuck",
             Fault::RunStuck => "run_stuck",
             Fault::Device => "device",
@@ -156,7 +156,7 @@ impl Fault {
 
 /// The time of the next attempt after a failed load on the same adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Again {
+pub enum LoadRetry {
     /// At once, since other files are read then.
     Now,
     /// After a while, since the cause may end by itself.
@@ -167,7 +167,7 @@ pub enum Again {
 
 /// The operator's wish for an adapter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Wish {
+pub enum AdapterMode {
     /// As the policy says.
     #[default]
     Auto,
@@ -177,12 +177,12 @@ pub enum Wish {
     Off,
 }
 
-impl Wish {
+impl AdapterMode {
     pub fn as_str(self) -> &'static str {
         match self {
-            Wish::Auto => "auto",
-            Wish::On => "on",
-            Wish::Off => "off",
+            AdapterMode::Auto => "auto",
+            AdapterMode::On => "on",
+            AdapterMode::Off => "off",
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Clients that are expected, and when.
 
+use super::client_pattern::{ClientPattern, Window};
 use super::ids::{AdapterId, ClientId, ModelId, Time};
-use super::recollection::LearnedClient;
-use super::rhythm::{Rhythm, Window};
+use super::learned_profile::LearnedClient;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Announcements in a row that a client did not meet, after which its next ones are ignored.
-pub(super) const UNMET_MAX: u8 = 3;
+pub(super) const MISSED_MAX: u8 = 3;
 /// Clients that are remembered, those of different models apart.
 const KEYS_MAX: usize = 64;
 /// A start is asked for so many times its usual length before it is needed.
@@ -54,25 +54,25 @@ pub(super) fn start_at(now: Time, window: Window, start: f64) -> Time {
 /// What is known of one client.
 #[derive(Clone, Debug)]
 pub(super) struct ClientRecord {
-    pub(super) rhythm: Rhythm,
+    pub(super) pattern: ClientPattern,
     /// The model of the last request.
     pub(super) model: ModelId,
     pub(super) plan: Option<Plan>,
     /// Announcements in a row after which the client did not come.
-    pub(super) unmet: u8,
+    pub(super) missed_announcements: u8,
     /// Whether its last spell was announced: no other one is expected before its announcement.
     pub(super) announces: bool,
     /// Whether adapters were turned off early after its last request, or had to stay on.
     pub(super) released: bool,
     /// When it last came or announced itself, in seconds.
-    pub(super) heard: f64,
+    pub(super) last_seen: f64,
 }
 
 impl ClientRecord {
     fn new(model: ModelId) -> ClientRecord {
-        let (rhythm, plan) = (Rhythm::default(), None);
-        let (unmet, announces, released, heard) = (0, false, false, 0.0);
-        ClientRecord { rhythm, model, plan, unmet, announces, released, heard }
+        let (pattern, plan) = (ClientPattern::default(), None);
+        let (missed_announcements, announces, released, last_seen) = (0, false, false, 0.0);
+        ClientRecord { pattern, model, plan, missed_announcements, announces, released, last_seen }
     }
 
     /// A request arrived, which begins a spell or not. It ends the plan that expected it.
@@ -89,29 +89,30 @@ impl ClientRecord {
     pub(super) fn end_plan(&mut self, plan: Plan) {
         self.plan = None;
         if plan.announced {
-            (self.unmet, self.announces) = (self.unmet.saturating_add(1), false);
+            (self.missed_announcements, self.announces) =
+                (self.missed_announcements.saturating_add(1), false);
         }
     }
 
     /// When adapters may be turned off early after this client, if it announces its requests.
     pub(super) fn release_at(&self) -> Option<Time> {
         let is_known = self.announces || self.plan.is_some_and(|plan| plan.announced);
-        (is_known && !self.released).then(|| self.rhythm.paused_at()).flatten()
+        (is_known && !self.released).then(|| self.pattern.paused_at()).flatten()
     }
 }
 
 /// All rhythms and plans.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ahead {
+pub(super) struct ClientRecords {
     pub(super) entries: BTreeMap<Key, ClientRecord>,
 }
 
-impl Ahead {
+impl ClientRecords {
     /// The next time at which there is something to do.
     pub(super) fn due(&self) -> Option<Time> {
         let due = |entry: &ClientRecord| {
             let plan = entry.plan.map(|plan| plan.start_at.unwrap_or(plan.window.until));
-            let due = plan.or_else(|| entry.rhythm.look_at());
+            let due = plan.or_else(|| entry.pattern.forecast_at());
             due.into_iter().chain(entry.release_at()).min()
         };
         self.entries.values().filter_map(due).min()
@@ -121,7 +122,7 @@ impl Ahead {
     pub(super) fn entry(&mut self, key: Key, model: ModelId) -> &mut ClientRecord {
         if !self.entries.contains_key(&key) && self.entries.len() > KEYS_MAX {
             let oldest = self.entries.iter().filter(|(key, _)| key.is_some());
-            let oldest = oldest.min_by(|a, b| a.1.heard.total_cmp(&b.1.heard));
+            let oldest = oldest.min_by(|a, b| a.1.last_seen.total_cmp(&b.1.last_seen));
             if let Some(oldest) = oldest.map(|(key, _)| *key) {
                 self.entries.remove(&oldest);
             }
@@ -130,7 +131,7 @@ impl Ahead {
     }
 }
 
-impl Ahead {
+impl ClientRecords {
     /// The clients that are expected.
     pub(super) fn expected(&self) -> impl Iterator<Item = ExpectedClient> {
         self.entries.iter().filter_map(|(key, entry)| {
@@ -145,35 +146,36 @@ impl Ahead {
         let learned = |(key, entry): (&Key, &ClientRecord)| LearnedClient {
             client: key.map(|(_, client)| client),
             model: entry.model,
-            ..entry.rhythm.learned(now)
+            ..entry.pattern.learned(now)
         };
         self.entries.iter().map(learned).collect()
     }
 
     /// Takes in what an earlier run learned of clients that were not seen in this one.
-    pub(super) fn recall(&mut self, now: Time, learned: &LearnedClient, down: Duration) {
+    pub(super) fn restore(&mut self, now: Time, learned: &LearnedClient, down: Duration) {
         let (key, model) = (learned.client.map(|client| (learned.model, client)), learned.model);
         if !self.entries.contains_key(&key) {
             let entry = self.entry(key, model);
-            entry.rhythm = Rhythm::of(now, learned, down);
-            entry.heard = entry.rhythm.worked();
+            entry.pattern = ClientPattern::restored(now, learned, down);
+            entry.last_seen = entry.pattern.ended();
         }
     }
 }
 
-impl Ahead {
+impl ClientRecords {
     /// Late requests of a spell of a client, if it keeps its word.
-    pub(super) fn believed(&self, model: ModelId, client: ClientId) -> Option<f64> {
+    pub(super) fn expected_late_requests(&self, model: ModelId, client: ClientId) -> Option<f64> {
         let Some(entry) = self.entries.get(&Some((model, client))) else { return Some(0.0) };
-        (entry.unmet < UNMET_MAX).then(|| entry.rhythm.misses())
+        (entry.missed_announcements < MISSED_MAX).then(|| entry.pattern.late_requests())
     }
 
     /// Plans for a client that announced itself.
     pub(super) fn plan(&mut self, now: Time, (model, client): (ModelId, ClientId), plan: Plan) {
         let entry = self.entry(Some((model, client)), model);
         // An announcement that is postponed after its time counts as one that was not met.
-        let did_not_come = |plan: Plan| plan.announced && plan.window.from <= now;
-        entry.unmet = entry.unmet.saturating_add(entry.plan.is_some_and(did_not_come).into());
-        (entry.plan, entry.heard) = (Some(plan), now.0.as_secs_f64());
+        let was_missed = |plan: Plan| plan.announced && plan.window.from <= now;
+        entry.missed_announcements =
+            entry.missed_announcements.saturating_add(entry.plan.is_some_and(was_missed).into());
+        (entry.plan, entry.last_seen) = (Some(plan), now.0.as_secs_f64());
     }
 }

@@ -47,7 +47,7 @@ impl Slot {
     }
 
     /// The same, with nothing to do for others.
-    pub(super) fn unburdened(&self) -> Slot {
+    pub(super) fn without_queue(&self) -> Slot {
         Slot { free: if self.loaded { 0.0 } else { self.free }, ..*self }
     }
 

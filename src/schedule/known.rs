@@ -29,7 +29,7 @@ pub(super) struct Known {
     /// those of the model.
     pub(super) rows_max: Option<(u32, Time)>,
     /// Rows of the largest batch that the worker measured when it loaded the model.
-    pub(super) grown_rows: Option<u32>,
+    pub(super) measured_rows_max: Option<u32>,
 }
 
 impl Known {

@@ -17,7 +17,7 @@
 //!    expire   end timed-out starts, runs and quarantines           timeouts.rs
 //!    reject   turn away what can no longer be served                availability.rs
 //!    expel    let go what must not be on                            scale.rs
-//!    obey     what the operator wants on, bridges, expected clients scale.rs, bridge.rs, ahead.rs
+//!    obey     what the operator wants on, bridges, expected clients scale.rs, bridge.rs, early_start.rs
 //!    grow     resume or start adapters                              scale.rs, cost.rs, replace.rs
 //!    dispatch form batches, load models on demand                   dispatch.rs, loading.rs
 //!    prepare  drop and load models without hurry                    prepare.rs
@@ -26,60 +26,62 @@
 //! ```
 //!
 //! Questions, each of which uses only those before it: what is known of times and sizes
-//! (`estimates.rs`); which adapters may serve which models (`eligible.rs`, `trust.rs`); what a start
-//! costs (`start_price.rs`); which models keep their memory (`places.rs`); when adapters are free
+//! (`estimates.rs`); which adapters may serve which models (`eligible.rs`, `reliability.rs`); what a start
+//! costs (`start_cost.rs`); which models keep their memory (`eviction.rs`); when adapters are free
 //! (`slots.rs`, `forecast.rs`); the target that is aimed at (`target.rs`); who serves light traffic
-//! (`light.rs`); which rows go where (`plan.rs`, `step.rs`, `routing.rs`); how long an adapter stays
+//! (`energy_rank.rs`); which rows go where (`plan.rs`, `step.rs`, `routing.rs`); how long an adapter stays
 //! (`wait.rs`).
 
 mod action;
 mod adapter;
 mod admission;
-mod ahead;
 mod announced;
 mod arrival_rate;
 mod availability;
 mod batch;
 mod batches;
-mod blame;
 mod bridge;
-mod bridge_spells;
+mod bridge_periods;
 mod claims;
+mod client_pattern;
 mod cost;
 mod decision;
 mod dispatch;
-mod early;
+mod early_start;
+mod early_stop;
 mod economy;
 mod eligible;
+mod energy_rank;
 mod estimates;
 mod event;
+mod eviction;
 mod expected;
 mod forecast;
-mod helped;
+mod help_record;
+mod idle_periods;
 mod ids;
 mod known;
-mod lane;
+mod late_price;
+mod late_requests;
 mod learned;
+mod learned_profile;
 mod lifecycle;
-mod light;
 mod lists;
 mod loading;
-mod misses;
 mod outbox;
-mod places;
 mod plan;
 mod policy;
 mod popularity;
 mod prepare;
 mod quarantine;
 mod queue;
-mod recollection;
+mod queue_key;
 mod record;
-mod regret;
+mod reliability;
 mod replace;
 mod requests;
-mod rhythm;
 mod routing;
+mod savings;
 mod scale;
 mod scheduler;
 mod service;
@@ -87,27 +89,27 @@ mod settings;
 mod shadow;
 mod shares;
 mod slots;
-mod spells;
-mod start_price;
+mod start_cost;
 mod state;
 mod step;
 mod target;
 #[cfg(test)]
 mod tests;
 mod timeouts;
-mod trust;
 mod wait;
 mod world;
 
 pub use action::{Action, Reject};
 pub use batch::{Batch, Part};
 pub use decision::{Change, Decision, Reason};
-pub use event::{Again, Arrival, Event, Failure, Fault, Wish};
+pub use event::{AdapterMode, Arrival, Event, Failure, Fault, LoadRetry};
 pub use expected::ExpectedClient;
 pub use ids::{AdapterId, BatchId, ClientId, Incarnation, ModelId, RequestId, Shape, Time};
+pub use learned_profile::{
+    LearnedClient, LearnedDuration, LearnedPolicy, LearnedProfile, LearnedReplica,
+};
 pub use policy::{Goal, Load, Outstanding, Policy};
-pub use recollection::{LearnedClient, LearnedPolicy, Recollection, ReplicaMemory, Took};
 pub use scheduler::Scheduler;
-pub use service::Line;
-pub use settings::{AdapterProfile, Bounds, ModelProfile, Power, Role, Settings};
+pub use service::ServiceTime;
+pub use settings::{AdapterProfile, ModelProfile, Power, Role, Settings, Timeouts};
 pub use state::{Activity, AdapterView, Lifecycle, Loading, Replica, Running, State};

@@ -3,15 +3,15 @@
 use super::action::Action;
 use super::adapter::{Adapter, Drained};
 use super::decision::{Change, Reason};
-use super::event::{Again, Fault, Wish};
+use super::event::{AdapterMode, Fault, LoadRetry};
 use super::ids::{AdapterId, Incarnation, ModelId, Time};
+use super::learned_profile::LearnedProfile;
 use super::outbox::Outbox;
-use super::recollection::Recollection;
 use super::service::{Service, bucket};
 use super::settings::AdapterProfile;
 use super::state::{Lifecycle, Replica};
 use super::world::World;
-use super::{estimates, quarantine, requests, trust};
+use super::{estimates, quarantine, reliability, requests};
 use std::time::Duration;
 
 pub(super) fn discovered(world: &mut World, adapters: Vec<(AdapterId, AdapterProfile)>) {
@@ -36,23 +36,23 @@ pub(super) fn exclude(world: &mut World, adapters: &[AdapterId]) {
 }
 
 /// Bytes of an adapter's memory that models may take now.
-pub(super) fn room(world: &mut World, id: AdapterId, bytes: Option<u64>) {
+pub(super) fn set_memory_budget(world: &mut World, id: AdapterId, bytes: Option<u64>) {
     if let Some(adapter) = world.adapters.get_mut(&id) {
-        adapter.left = bytes;
+        adapter.memory_budget = bytes;
     }
 }
 
 /// The operator's wish for an adapter.
-pub(super) fn wished(world: &mut World, id: AdapterId, wish: Wish) {
+pub(super) fn set_mode(world: &mut World, id: AdapterId, mode: AdapterMode) {
     if let Some(adapter) = world.adapters.get_mut(&id) {
-        adapter.wish = wish;
+        adapter.mode = mode;
     }
 }
 
 /// The worker's link thread answered.
-pub(super) fn alive(world: &mut World, now: Time, (id, incarnation): (AdapterId, Incarnation)) {
+pub(super) fn heartbeat(world: &mut World, now: Time, (id, incarnation): (AdapterId, Incarnation)) {
     if let Some(adapter) = world.current(id, incarnation) {
-        adapter.alive = now;
+        adapter.last_heartbeat = now;
     }
 }
 
@@ -71,23 +71,23 @@ pub(super) fn faulted(
     fault: Fault,
 ) {
     if world.current(id, incarnation).is_some() {
-        let_down(world, out, now, id, fault);
+        fail_adapter(world, out, now, id, fault);
     }
 }
 
 /// Takes in what an earlier run learned.
-pub(super) fn recall(world: &mut World, now: Time, id: AdapterId, memory: Recollection) {
+pub(super) fn restore(world: &mut World, now: Time, id: AdapterId, profile: LearnedProfile) {
     let Some(adapter) = world.adapters.get_mut(&id) else { return };
-    adapter.recall(now, &memory);
-    adapter.cold_start = adapter.cold_start.or(memory.cold_start.map(|d| d.as_secs_f64()));
-    for (model, replica) in memory.replicas {
+    adapter.restore(now, &profile);
+    adapter.cold_start = adapter.cold_start.or(profile.cold_start.map(|d| d.as_secs_f64()));
+    for (model, replica) in profile.replicas {
         let known = adapter.known.entry(model).or_default();
         known.load = known.load.or(replica.load.map(|load| load.time.as_secs_f64()));
         known.estimated |= replica.load.is_some_and(|load| load.estimated);
         known.first_load = known.first_load.or(replica.first_load.map(|d| d.as_secs_f64()));
         known.bytes = known.bytes.or(replica.bytes);
-        for (size, line) in replica.lines {
-            known.services.entry(size).or_insert_with(|| Service::told(line));
+        for (size, line) in replica.service_times {
+            known.services.entry(size).or_insert_with(|| Service::from_prior(line));
         }
     }
 }
@@ -131,7 +131,7 @@ pub(super) fn loaded(
     let known = adapter.known.entry(model).or_default();
     known.learn_load(now.since(since), tuning);
     known.bytes = Some(bytes);
-    known.grown_rows = measured.iter().map(|(rows, _)| *rows).max();
+    known.measured_rows_max = measured.iter().map(|(rows, _)| *rows).max();
     // The sizes of rows that clients send are not known yet: 0 stands for any.
     let service = known.services.entry(0).or_default();
     for (rows, took) in measured {
@@ -143,16 +143,16 @@ pub(super) fn load_failed(
     world: &mut World,
     now: Time,
     (id, incarnation): (AdapterId, Incarnation),
-    (model, again): (ModelId, Again),
+    (model, retry): (ModelId, LoadRetry),
 ) {
     // A disk may recover; wrong files stay wrong until they are replaced.
     let until = now + world.settings.backoff_max;
-    let until = if again == Again::Never { Time::NEVER } else { until };
+    let until = if retry == LoadRetry::Never { Time::NEVER } else { until };
     if let Some(adapter) = world.current(id, incarnation)
         && adapter.end_load(now, model).is_some()
-        && again != Again::Now
+        && retry != LoadRetry::Now
     {
-        adapter.refused.insert(model, until);
+        adapter.refused_until.insert(model, until);
     }
 }
 
@@ -190,7 +190,7 @@ pub(super) fn out_of_memory(
     let running = batches.first().map(|batch| (batch.model, batch.rows()));
     let single = running.filter(|(_, rows)| *rows == 1).map(|(model, _)| model);
     if let Some(model) = model.or(single) {
-        adapter.crowded.insert(model, again);
+        adapter.no_memory_until.insert(model, again);
     } else if let Some(running) = running {
         limit_rows(world, now, id, running);
     }
@@ -214,14 +214,14 @@ pub(super) fn exited(
             quarantine::begin(world, now, id);
         }
         Lifecycle::Starting { .. } | Lifecycle::On | Lifecycle::Draining => {
-            strike(world, out, now, id, Fault::Crashed);
+            record_fault(world, out, now, id, Fault::Crashed);
             quarantine::begin(world, now, id);
         }
     }
 }
 
 /// A worker that can no longer be trusted is killed; its work runs elsewhere.
-pub(super) fn let_down(
+pub(super) fn fail_adapter(
     world: &mut World,
     out: &mut Outbox,
     now: Time,
@@ -230,26 +230,27 @@ pub(super) fn let_down(
 ) {
     let works = world.adapters.get(&id).filter(|adapter| adapter.state().has_worker());
     let Some(incarnation) = works.map(|adapter| adapter.incarnation) else { return };
-    strike(world, out, now, id, fault);
+    record_fault(world, out, now, id, fault);
     out.push(Action::Kill { adapter: id, incarnation });
 }
 
 /// Counts a fault, says so, and takes the work back.
-fn strike(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId, fault: Fault) {
+fn record_fault(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId, fault: Fault) {
     let Some(adapter) = world.adapters.get_mut(&id) else { return };
     let batches = adapter.fail(now, fault);
-    let strikes = adapter.strikes;
+    let consecutive_faults = adapter.consecutive_faults;
     for batch in batches.iter().filter(|batch| batch.repeats.is_none()) {
         requests::retry(world, out, batch, fault);
     }
-    world.failed_again |= world.adapters.get(&id).is_some_and(|a| !trust::is_trusted(world, a));
-    let backoff = quarantine::backoff(world, strikes);
-    let reason = Reason::Fault { fault, strikes, backoff };
+    world.failed_again |=
+        world.adapters.get(&id).is_some_and(|a| !reliability::is_reliable(world, a));
+    let backoff = quarantine::backoff(world, consecutive_faults);
+    let reason = Reason::Fault { fault, consecutive_faults, backoff };
     out.decide(now, id, Change::Quarantine, reason);
 }
 
 /// Turns off what is idle or drains.
-pub(super) fn ask_to_stop(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
+pub(super) fn stop_worker(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
     if let Some(adapter) = world.adapters.get_mut(&id) {
         adapter.stop(now);
         out.push(Action::Stop { adapter: id, incarnation: adapter.incarnation });
@@ -289,7 +290,7 @@ fn is_waited_for(reason: Reason) -> bool {
 }
 
 /// Turns an adapter off once it is done with its batch.
-pub(super) fn let_go(
+pub(super) fn begin_draining(
     world: &mut World,
     out: &mut Outbox,
     now: Time,
@@ -317,14 +318,15 @@ pub(super) fn limit_rows(
     (model, rows): (ModelId, u32),
 ) {
     let bucket = bucket(rows, estimates::max_rows(world, id, model));
-    let strikes = world.adapters.get(&id).map_or(0, |adapter| adapter.strikes);
+    let consecutive_faults =
+        world.adapters.get(&id).map_or(0, |adapter| adapter.consecutive_faults);
     // Others may give memory back soon, or not for long.
-    let soon = now + quarantine::backoff(world, strikes.saturating_add(1));
+    let soon = now + quarantine::backoff(world, consecutive_faults.saturating_add(1));
     // Longer than until the next try, which would else be for as many rows as this one.
     let until = soon + world.settings.backoff_max;
     if let Some(adapter) = world.adapters.get_mut(&id) {
         if rows == 0 || bucket <= 1 {
-            adapter.crowded.insert(model, soon);
+            adapter.no_memory_until.insert(model, soon);
         } else {
             let half = bucket.div_ceil(2).next_power_of_two().min(bucket - 1).max(1);
             adapter.known.entry(model).or_default().rows_max = Some((half, until));

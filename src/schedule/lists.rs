@@ -2,7 +2,7 @@
 //! every client, by turns.
 
 use super::ids::{ClientId, ModelId, RequestId, Time};
-use super::lane::Lane;
+use super::queue_key::QueueKey;
 use super::shares::{Holdings, Turn, Turns};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -33,9 +33,9 @@ impl Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct First {
     pub(super) place: Place,
-    pub(super) lane: Lane,
+    pub(super) key: QueueKey,
     /// From when on it need not wait for company any more.
-    pub(super) ripe: Time,
+    pub(super) ready: Time,
 }
 
 impl First {
@@ -47,19 +47,19 @@ impl First {
 
 /// Those who wait in one lane.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct ShapeQueue {
     /// Of every client, never empty.
-    lines: BTreeMap<ClientId, BTreeMap<Order, RequestId>>,
+    by_client: BTreeMap<ClientId, BTreeMap<Order, RequestId>>,
     /// The first request of every line.
     heads: BTreeSet<(Place, ClientId)>,
     rows: u64,
 }
 
-impl Waiting {
+impl ShapeQueue {
     /// The first request, and whether it need not wait for company.
-    fn head(&self, lane: Lane, max_rows: u64) -> Option<(Place, bool)> {
+    fn head(&self, key: QueueKey, max_rows: u64) -> Option<(Place, bool)> {
         let (place, _) = self.heads.first()?;
-        Some((*place, lane.group != 0 || self.rows >= max_rows))
+        Some((*place, key.group != 0 || self.rows >= max_rows))
     }
 
     /// Changes the line of one client, and keeps its head true.
@@ -69,15 +69,15 @@ impl Waiting {
         (from, to): (Turn, Turn),
         change: impl FnOnce(&mut BTreeMap<Order, RequestId>),
     ) {
-        let head = |line: &BTreeMap<Order, RequestId>, turn| {
-            line.first_key_value().map(|(order, _)| (Place::new(turn, *order), client))
+        let head = |requests: &BTreeMap<Order, RequestId>, turn| {
+            requests.first_key_value().map(|(order, _)| (Place::new(turn, *order), client))
         };
-        let line = self.lines.entry(client).or_default();
-        let before = head(line, from);
-        change(line);
-        let after = head(line, to);
-        if line.is_empty() {
-            self.lines.remove(&client);
+        let requests = self.by_client.entry(client).or_default();
+        let before = head(requests, from);
+        change(requests);
+        let after = head(requests, to);
+        if requests.is_empty() {
+            self.by_client.remove(&client);
         }
         if before != after {
             before.map(|head| self.heads.remove(&head));
@@ -90,26 +90,26 @@ impl Waiting {
             End::Front => self.heads.first()?,
             End::Back => self.heads.last()?,
         };
-        let line = self.lines.get(client)?;
+        let requests = self.by_client.get(client)?;
         let entry = match end {
-            End::Front => line.first_key_value(),
-            End::Back => line.last_key_value(),
+            End::Front => requests.first_key_value(),
+            End::Back => requests.last_key_value(),
         };
         entry.map(|(_, id)| *id)
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = RequestId> {
-        self.lines.values().flat_map(|line| line.values().copied())
+        self.by_client.values().flat_map(|requests| requests.values().copied())
     }
 
     /// All, about as they would be served: one of each client after the other.
     pub(super) fn in_turn(&self) -> impl Iterator<Item = (Order, RequestId)> {
-        let lines = self.heads.iter().filter_map(|(_, client)| self.lines.get(client));
-        let mut lines: VecDeque<_> = lines.map(|line| line.iter()).collect();
+        let by_client = self.heads.iter().filter_map(|(_, client)| self.by_client.get(client));
+        let mut by_client: VecDeque<_> = by_client.map(|requests| requests.iter()).collect();
         std::iter::from_fn(move || {
-            while let Some(mut line) = lines.pop_front() {
-                if let Some((order, id)) = line.next() {
-                    lines.push_back(line);
+            while let Some(mut requests) = by_client.pop_front() {
+                if let Some((order, id)) = requests.next() {
+                    by_client.push_back(requests);
                     return Some((*order, *id));
                 }
             }
@@ -124,9 +124,9 @@ pub(super) struct ModelQueue {
     pub(super) max_rows: u64,
     pub(super) rows: u64,
     /// The first request of every lane, so that the oldest lane is found without a walk.
-    pub(super) heads: BTreeSet<(Place, Lane)>,
+    pub(super) heads: BTreeSet<(Place, QueueKey)>,
     /// Those of lanes that need not wait for company: a batch is full, or must not have any.
-    pub(super) prompt: BTreeSet<(Place, Lane)>,
+    pub(super) immediate: BTreeSet<(Place, QueueKey)>,
     /// Adapter time that it was served, in seconds: who had least goes first.
     pub(super) served: f64,
     /// When the last of its requests arrived.
@@ -137,18 +137,18 @@ pub(super) struct ModelQueue {
 
 impl ModelQueue {
     /// The head of a lane is another one, or need no longer wait for company, or must again.
-    fn move_head(&mut self, lane: Lane, from: Option<(Place, bool)>, to: Option<(Place, bool)>) {
+    fn move_head(&mut self, key: QueueKey, from: Option<(Place, bool)>, to: Option<(Place, bool)>) {
         if from == to {
             return;
         }
         if let Some((place, _)) = from {
-            self.heads.remove(&(place, lane));
-            self.prompt.remove(&(place, lane));
+            self.heads.remove(&(place, key));
+            self.immediate.remove(&(place, key));
         }
-        if let Some((place, prompt)) = to {
-            self.heads.insert((place, lane));
-            if prompt {
-                self.prompt.insert((place, lane));
+        if let Some((place, immediate)) = to {
+            self.heads.insert((place, key));
+            if immediate {
+                self.immediate.insert((place, key));
             }
         }
     }
@@ -164,7 +164,7 @@ pub(super) enum End {
 /// Where a request waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    pub(super) lane: Lane,
+    pub(super) key: QueueKey,
     pub(super) client: ClientId,
     pub(super) order: Order,
 }
@@ -172,7 +172,7 @@ pub(super) struct Entry {
 /// Who waits, in order.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
-    pub(super) lanes: BTreeMap<Lane, Waiting>,
+    pub(super) queues: BTreeMap<QueueKey, ShapeQueue>,
     pub(super) models: BTreeMap<ModelId, ModelQueue>,
     pub(super) holdings: Holdings,
     pub(super) requests: usize,
@@ -185,33 +185,33 @@ impl Lists {
         if from == to {
             return;
         }
-        let Entry { lane, client, order } = at;
+        let Entry { key, client, order } = at;
         self.holdings.set_rows(client, (order.number, id), (from, to));
-        let model = self.models.entry(lane.model).or_default();
-        let waiting = self.lanes.entry(lane).or_default();
-        let before = waiting.head(lane, model.max_rows);
+        let model = self.models.entry(key.model).or_default();
+        let waiting = self.queues.entry(key).or_default();
+        let before = waiting.head(key, model.max_rows);
         if from == 0 {
-            let turn = model.turns.join(client, lane);
-            waiting.change(client, (turn, turn), |line| {
-                line.insert(order, id);
+            let turn = model.turns.join(client, key);
+            waiting.change(client, (turn, turn), |requests| {
+                requests.insert(order, id);
             });
             self.requests += 1;
         } else if to == 0 {
             let turn = model.turns.of(client);
-            waiting.change(client, (turn, turn), |line| {
-                line.remove(&order);
+            waiting.change(client, (turn, turn), |requests| {
+                requests.remove(&order);
             });
-            if !waiting.lines.contains_key(&client) {
-                model.turns.leave(client, lane);
+            if !waiting.by_client.contains_key(&client) {
+                model.turns.leave(client, key);
             }
             self.requests -= 1;
         }
         waiting.rows = waiting.rows + to - from;
         model.rows = model.rows + to - from;
         self.rows = self.rows + to - from;
-        model.move_head(lane, before, waiting.head(lane, model.max_rows));
-        if waiting.lines.is_empty() {
-            self.lanes.remove(&lane);
+        model.move_head(key, before, waiting.head(key, model.max_rows));
+        if waiting.by_client.is_empty() {
+            self.queues.remove(&key);
         }
     }
 
@@ -225,35 +225,35 @@ impl Lists {
         let Some(model) = self.models.get_mut(&id) else { return };
         let from = model.turns.of(client);
         let to = charge(from);
-        for lane in model.turns.set(client, to) {
-            let Some(waiting) = self.lanes.get_mut(&lane) else { continue };
-            let before = waiting.head(lane, model.max_rows);
+        for key in model.turns.set(client, to) {
+            let Some(waiting) = self.queues.get_mut(&key) else { continue };
+            let before = waiting.head(key, model.max_rows);
             waiting.change(client, (from, to), |_| ());
-            let after = waiting.head(lane, model.max_rows);
-            model.move_head(lane, before, after);
+            let after = waiting.head(key, model.max_rows);
+            model.move_head(key, before, after);
         }
     }
 
     /// The lines of one client of a model.
-    pub(super) fn lines_of(
+    pub(super) fn requests_of(
         &self,
         model: ModelId,
         client: ClientId,
     ) -> impl Iterator<Item = &BTreeMap<Order, RequestId>> {
-        let lanes = self.models.get(&model).into_iter();
-        let lanes = lanes.flat_map(move |queue| queue.turns.lanes(client));
-        lanes.filter_map(move |lane| self.lanes.get(lane)?.lines.get(&client))
+        let queues = self.models.get(&model).into_iter();
+        let queues = queues.flat_map(move |queue| queue.turns.keys(client));
+        queues.filter_map(move |key| self.queues.get(key)?.by_client.get(&client))
     }
 
-    pub(super) fn at(&self, lane: Lane, end: End) -> Option<RequestId> {
-        self.lanes.get(&lane)?.at(end)
+    pub(super) fn at(&self, key: QueueKey, end: End) -> Option<RequestId> {
+        self.queues.get(&key)?.at(end)
     }
 
     pub(super) fn set_max_rows(&mut self, id: ModelId, max_rows: u64) {
         let model = self.models.entry(id).or_default();
-        for (lane, waiting) in self.lanes.iter().filter(|(lane, _)| lane.model == id) {
-            let before = waiting.head(*lane, model.max_rows);
-            model.move_head(*lane, before, waiting.head(*lane, max_rows));
+        for (key, waiting) in self.queues.iter().filter(|(key, _)| key.model == id) {
+            let before = waiting.head(*key, model.max_rows);
+            model.move_head(*key, before, waiting.head(*key, max_rows));
         }
         model.max_rows = max_rows;
     }

@@ -5,7 +5,7 @@ use super::decision::{Change, Reason};
 use super::ids::{AdapterId, ModelId, Time};
 use super::outbox::Outbox;
 use super::world::World;
-use super::{estimates, places};
+use super::{estimates, eviction};
 
 /// Loads a model on an idle adapter, after unloading others if memory is short.
 pub(super) fn load_here(
@@ -16,7 +16,7 @@ pub(super) fn load_here(
     model: ModelId,
 ) -> bool {
     let rows = world.queue.rows_of(model);
-    let Some(victims) = places::victims(world, now, id, model) else { return false };
+    let Some(victims) = eviction::victims(world, now, id, model) else { return false };
     let (needed, free) = (estimates::bytes_of(world, id, model), estimates::free_bytes(world, id));
     for victim in victims {
         unload(world, out, now, id, victim, Reason::Memory { needed, free });

@@ -18,7 +18,7 @@ use super::lists::{End, First};
 use super::settings::Role;
 use super::step::Step;
 use super::world::World;
-use super::{eligible, estimates, light, slots, step, target};
+use super::{eligible, energy_rank, estimates, slots, step, target};
 use std::time::Duration;
 
 /// Rows of a large enough batch, in multiples of `alpha / beta`: one more row would save less than
@@ -40,7 +40,7 @@ const MARGIN: f64 = 0.02;
 /// multiple of the target.
 const BACKLOG: f64 = 1.75;
 
-/// Returns the next step for the first requests of a lane and the adapters that need help; `None`
+/// Returns the next step for the first requests of a queue and the adapters that need help; `None`
 /// if no adapter meets the target, so that waiting is of no use.
 pub(super) fn route(
     world: &World,
@@ -48,8 +48,8 @@ pub(super) fn route(
     first: First,
     slots: &[Slot],
 ) -> Option<(Step, Vec<AdapterId>)> {
-    let model = first.lane.model;
-    let slo = target::aim(world, model);
+    let model = first.key.model;
+    let slo = target::effective(world, model);
     let slack = first.due().since(now).as_secs_f64();
     let window = (world.queue.newest(model) + slo).since(now).as_secs_f64();
     let mut rows = world.queue.rows_of(model);
@@ -62,12 +62,12 @@ pub(super) fn route(
         if slot.idle {
             return Some((when_due(world, now, first, slots, (slot, rows)), passed));
         }
-        let trusted = slot.rows_by(window) as u64;
+        let assumed = slot.rows_by(window) as u64;
         passed.extend(Some(slot.adapter).filter(|_| slot.loaded));
-        if trusted >= rows {
+        if assumed >= rows {
             return Some((step::wait_for_others(world, now, model, slots), Vec::new()));
         }
-        rows -= trusted;
+        rows -= assumed;
     }
     None
 }
@@ -90,7 +90,7 @@ fn when_due(
     let fits = slot.rows_within((slack - slot.free) / slot.caution).max(1);
     let share = fits.min(u32::try_from(rows).unwrap_or(u32::MAX));
     let level = slot.finish(u64::from(share));
-    step::from_lane(world, now, (first.lane, End::Front), slots, slot, (share, level))
+    step::from_queue(world, now, (first.key, End::Front), slots, slot, (share, level))
 }
 
 /// Returns the number of rows that a slot serves in time, of rows with these seconds left, first
@@ -113,7 +113,7 @@ fn rows_in_turn(slot: &Slot, slacks: &[f64]) -> usize {
 /// is late for them: those that arrive during its start. It was turned on for them, and until it
 /// had the chance to serve them no other adapter is turned on. `None` for an adapter that starts in
 /// time.
-pub(super) fn trusted_rows(
+pub(super) fn assumed_rows(
     world: &World,
     now: Time,
     (model, slot): (ModelId, &Slot),
@@ -125,8 +125,8 @@ pub(super) fn trusted_rows(
     let slo = slo.as_secs_f64();
     let comes_late = start + slot.batch(1) * slot.caution > slo;
     let young = adapter.state().warms_up() || now.since(adapter.ready).as_secs_f64() < start;
-    let trusted = comes_late && (young || !slot.loaded);
-    if !trusted {
+    let assumed = comes_late && (young || !slot.loaded);
+    if !assumed {
         return None;
     }
     // Once it serves, rows that it does not serve soon are more than it was turned on for.
@@ -141,7 +141,7 @@ pub(super) fn trusted_rows(
 fn starts_together(world: &World, now: Time) -> bool {
     let serves =
         |adapter: &Adapter| adapter.profile.role == Role::Regular && adapter.state().serves();
-    world.adapters.keys().any(|id| light::needed_help(world, now, *id))
+    world.adapters.keys().any(|id| energy_rank::needed_help(world, now, *id))
         && !world.adapters.values().any(serves)
 }
 
@@ -149,15 +149,15 @@ fn starts_together(world: &World, now: Time) -> bool {
 /// the due time of its first row allows: the reason to turn on another adapter.
 pub(super) fn late_rows(world: &World, now: Time, model: ModelId, slots: &[Slot]) -> u64 {
     let Some(first) = world.queue.first(model, Duration::ZERO, now) else { return 0 };
-    let slo = target::aim(world, model);
-    let hurry = if world.hurries() { slo.as_secs_f64() * HURRY } else { 0.0 };
-    let slacks = world.queue.dues(first.lane).flat_map(|(due, rows)| {
+    let slo = target::effective(world, model);
+    let hurry = if world.prefers_latency() { slo.as_secs_f64() * HURRY } else { 0.0 };
+    let slacks = world.queue.dues(first.key).flat_map(|(due, rows)| {
         std::iter::repeat_n(due.since(now).as_secs_f64() - hurry, rows as usize)
     });
     let slacks: Vec<f64> = slacks.take(PLANNED_ROWS).collect();
     let mut planned = 0;
     for slot in by_preference(world, now, model, slots) {
-        planned += match trusted_rows(world, now, (model, &slot), 0.0, slo) {
+        planned += match assumed_rows(world, now, (model, &slot), 0.0, slo) {
             Some(rows) => rows as usize,
             None => rows_in_turn(&slot, slacks.get(planned..).unwrap_or_default()),
         };
@@ -169,13 +169,13 @@ pub(super) fn late_rows(world: &World, now: Time, model: ModelId, slots: &[Slot]
 /// earliest first, otherwise those that need the least energy above idling for a row.
 fn by_preference(world: &World, now: Time, model: ModelId, slots: &[Slot]) -> Vec<Slot> {
     let mut sorted = slots.to_vec();
-    if world.hurries() {
+    if world.prefers_latency() {
         sorted.sort_by(|a, b| a.finish(1).total_cmp(&b.finish(1)));
     } else {
         // No model is displaced for rows that another adapter can serve.
-        let late = light::starts_late(world, model);
+        let late = energy_rank::starts_are_late(world, model);
         sorted.sort_by_cached_key(|slot| {
-            (slot.displaces, slot.loss.to_bits(), light::cost_rank(world, now, slot, late))
+            (slot.displaces, slot.loss.to_bits(), energy_rank::rank(world, now, slot, late))
         });
     }
     sorted
@@ -191,7 +191,11 @@ fn reserve(world: &World, model: ModelId) -> f64 {
         .filter(|(id, a)| a.state().is_off() && eligible::is_eligible(world, **id));
     let starts = off.map(|(id, a)| a.cold_start() + estimates::load_time(world, *id, model));
     let soonest = starts.fold(f64::INFINITY, f64::min);
-    if soonest.is_finite() { soonest * (world.misses.theta / THETA_RESERVE).min(1.0) } else { 0.0 }
+    if soonest.is_finite() {
+        soonest * (world.late_price.theta / THETA_RESERVE).min(1.0)
+    } else {
+        0.0
+    }
 }
 
 /// Returns the time until which turning an adapter on can wait if none is on: until all waiting
@@ -203,32 +207,32 @@ pub(super) fn last_start(
     (model, rows): (ModelId, u64),
     (id, ready): (AdapterId, f64),
 ) -> Time {
-    let first = world.queue.first(model, Duration::ZERO, now).filter(|_| world.waits_for_company());
+    let first = world.queue.first(model, Duration::ZERO, now).filter(|_| world.delays_batches());
     let adapter = world.adapters.get(&id).filter(|_| world.closing.is_none());
     let (Some(first), Some(adapter)) = (first, adapter) else { return now };
     let slot =
-        Slot { free: 0.0, ..slots::slot(world, now, id, adapter, model, first.lane.shape.size) };
-    let slo = target::aim(world, model);
+        Slot { free: 0.0, ..slots::slot(world, now, id, adapter, model, first.key.shape.size) };
+    let slo = target::effective(world, model);
     let needs =
         ready * START_CAUTION + slot.finish(rows + 1) * slot.caution + slo.as_secs_f64() * MARGIN;
     let slack = first.due().since(now).as_secs_f64() - needs;
-    let slack = slack * (1.0 - world.misses.theta / THETA_LAZY).max(0.0);
+    let slack = slack * (1.0 - world.late_price.theta / THETA_LAZY).max(0.0);
     now + Duration::from_secs_f64(slack.clamp(0.0, 1e6))
 }
 
 /// Returns the time to form the batch: when it is large enough, or when one more row would make it
 /// late.
 fn last_moment(world: &World, now: Time, first: First, slot: &Slot, rows: u64) -> Time {
-    let slo = target::aim(world, first.lane.model);
+    let slo = target::effective(world, first.key.model);
     let knee = (KNEE * slot.alpha / slot.beta.max(1e-12)).clamp(1.0, 1e9) as u64;
-    if !world.waits_for_company() || rows >= knee.min(u64::from(slot.max_rows)) {
+    if !world.delays_batches() || rows >= knee.min(u64::from(slot.max_rows)) {
         return now;
     }
     let more = u32::try_from(rows + 1).unwrap_or(u32::MAX).min(slot.max_rows);
     let needs = slot.free
         + slot.batch(more) * slot.caution
         + slo.as_secs_f64() * MARGIN
-        + reserve(world, first.lane.model);
+        + reserve(world, first.key.model);
     let slack = first.due().since(now).as_secs_f64() - needs;
     now + Duration::from_secs_f64(slack.clamp(0.0, 1e6))
 }

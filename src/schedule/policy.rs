@@ -28,7 +28,7 @@ pub enum Policy {
     },
     /// No policy: adapters turn on and off only by `Event::Wished`. The simulator runs rival laws
     /// in this way.
-    ByHand { goal: Goal },
+    Manual { goal: Goal },
     /// `ceil(rows / target)` adapters: the law of Guanhua Wang, *Distributed Machine Learning with
     /// Python*, chapter 11 ("Elasticity in model inference"), with a fixed number of concurrent
     /// queries per device. Rows are counted instead of queries, as Ray Serve's

@@ -55,7 +55,7 @@ impl Popularity {
     }
 
     /// Restores the values of an earlier run for a model without requests in this one.
-    pub(super) fn recall(&mut self, now: Time, model: ModelId, (count, ago): (u64, Duration)) {
+    pub(super) fn restore(&mut self, now: Time, model: ModelId, (count, ago): (u64, Duration)) {
         let at = now.0.as_secs_f64() - ago.as_secs_f64();
         self.asked.entry(model).or_insert((count as f64 * 1e-3, at));
     }

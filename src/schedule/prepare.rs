@@ -2,15 +2,15 @@
 
 use super::adapter::Adapter;
 use super::decision::Reason;
-use super::event::Wish;
+use super::event::AdapterMode;
 use super::ids::{AdapterId, ModelId, Time};
 use super::outbox::Outbox;
 use super::world::World;
-use super::{bridge, eligible, estimates, loading, places};
+use super::{bridge, eligible, estimates, eviction, loading};
 use std::time::Duration;
 
 /// Maximum of seconds without work before an adapter loads a model without waiting requests.
-const LULL_MAX: f64 = 3600.0;
+const IDLE_MAX: f64 = 3600.0;
 
 /// Unloads withdrawn models, and prepares idle adapters for the models that have been requested:
 /// also where other adapters will finish the waiting requests before a load would help, because
@@ -45,11 +45,11 @@ fn give_back(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
     if held <= budget {
         return;
     }
-    let old = places::old_replicas(world, now, (id, adapter));
-    let unmissed =
-        old.into_iter().find(|(model, _)| !places::is_missed(world, now, id, adapter, *model));
-    if let Some((model, _)) = unmissed {
-        loading::unload(world, out, now, id, model, Reason::Room { held, room: budget });
+    let old = eviction::old_replicas(world, now, (id, adapter));
+    let unused =
+        old.into_iter().find(|(model, _)| !eviction::is_in_use(world, now, id, adapter, *model));
+    if let Some((model, _)) = unused {
+        loading::unload(world, out, now, id, model, Reason::MemoryBudget { held, budget });
     }
 }
 
@@ -71,7 +71,7 @@ fn load_ahead(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
 fn ahead_at(world: &World, now: Time, id: AdapterId, model: ModelId) -> Option<Time> {
     let adapter = world.adapters.get(&id).filter(|adapter| adapter.state().is_idle())?;
     // An adapter that is on without load should be ready for any model.
-    let all = adapter.wish == Wish::On || world.settings.min > 0;
+    let all = adapter.mode == AdapterMode::On || world.settings.min > 0;
     // Other programs have already reduced the memory and may soon need more: a model without
     // waiting requests would be loaded and unloaded repeatedly.
     let times = if adapter.budget() < adapter.profile.memory { 2 } else { 1 };
@@ -81,11 +81,11 @@ fn ahead_at(world: &World, now: Time, id: AdapterId, model: ModelId) -> Option<T
     let wanted = (all || asked || measures || expected)
         && !adapter.replicas.contains_key(&model)
         && (measures || eligible::takes(world, adapter, model))
-        && (measures || !places::is_spare_copy(world, now, id, model))
+        && (measures || !eviction::is_spare_copy(world, now, id, model))
         && estimates::bytes_of(world, id, model).saturating_mul(times)
             <= estimates::free_bytes(world, id);
-    let quiet = Duration::from_secs_f64(estimates::load_time(world, id, model).min(LULL_MAX));
-    let since = adapter.economy.workless.filter(|_| !expected);
+    let quiet = Duration::from_secs_f64(estimates::load_time(world, id, model).min(IDLE_MAX));
+    let since = adapter.economy.no_work_since.filter(|_| !expected);
     wanted.then(|| since.map_or(Time::default(), |since| since + quiet))
 }
 

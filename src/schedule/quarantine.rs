@@ -6,15 +6,15 @@ use super::world::World;
 use std::time::Duration;
 
 /// Returns the backoff after this number of consecutive faults: doubling, bounded.
-pub(super) fn backoff(world: &World, strikes: u32) -> Duration {
-    let doublings = strikes.saturating_sub(1).min(20);
+pub(super) fn backoff(world: &World, consecutive_faults: u32) -> Duration {
+    let doublings = consecutive_faults.saturating_sub(1).min(20);
     world.settings.backoff.saturating_mul(1 << doublings).min(world.settings.backoff_max)
 }
 
 /// Begins the quarantine of an adapter.
 pub(super) fn begin(world: &mut World, now: Time, id: AdapterId) {
     let Some(adapter) = world.adapters.get(&id) else { return };
-    let until = now + backoff(world, adapter.strikes);
+    let until = now + backoff(world, adapter.consecutive_faults);
     if let Some(adapter) = world.adapters.get_mut(&id) {
         adapter.quarantine(now, until);
     }

@@ -5,8 +5,8 @@
 use super::batch::Part;
 use super::event::Arrival;
 use super::ids::{ClientId, ModelId, RequestId, Time};
-use super::lane::Lane;
 use super::lists::{End, Entry, First, Lists, Order, Place};
+use super::queue_key::QueueKey;
 use super::settings::{ModelProfile, Settings};
 use super::shares::{Limits, Turn, cost};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// One admitted request that is not yet answered.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
-    pub(super) lane: Lane,
+    pub(super) key: QueueKey,
     pub(super) client: ClientId,
     pub(super) order: Order,
     pub(super) rows: u32,
@@ -36,7 +36,7 @@ impl Request {
         let Arrival { model, shape, client, deadline, .. } = *arrival;
         let rows = arrival.rows.max(1);
         Request {
-            lane: Lane { model, shape, group: 0 },
+            key: QueueKey { model, shape, group: 0 },
             client,
             order,
             rows,
@@ -49,7 +49,7 @@ impl Request {
     }
 
     fn entry(&self) -> Entry {
-        Entry { lane: self.lane, client: self.client, order: self.order }
+        Entry { key: self.key, client: self.client, order: self.order }
     }
 
     pub(super) fn waiting_rows(&self) -> u32 {
@@ -57,7 +57,7 @@ impl Request {
     }
 
     /// Returns the number of rows with workers.
-    fn flying_rows(&self) -> u32 {
+    fn in_flight_rows(&self) -> u32 {
         self.rows.saturating_sub(self.done).saturating_sub(self.waiting_rows())
     }
 
@@ -85,7 +85,7 @@ pub(super) struct Queue {
     requests: HashMap<RequestId, Request>,
     lists: Lists,
     deadlines: BTreeSet<(Time, RequestId)>,
-    flying_rows: u64,
+    in_flight_rows: u64,
 }
 
 impl Queue {
@@ -118,29 +118,29 @@ impl Queue {
     }
 
     /// Returns the number of requests without a waiting part.
-    pub(super) fn flying(&self) -> usize {
+    pub(super) fn in_flight(&self) -> usize {
         self.requests.len() - self.lists.requests
     }
 
     /// Returns the number of rows with workers that still need an answer.
-    pub(super) fn flying_rows(&self) -> u64 {
-        self.flying_rows
+    pub(super) fn in_flight_rows(&self) -> u64 {
+        self.in_flight_rows
     }
 
     pub(super) fn get(&self, id: RequestId) -> Option<&Request> {
         self.requests.get(&id)
     }
 
-    /// Returns the request at one end of a lane.
-    pub(super) fn request_at(&self, lane: Lane, end: End) -> Option<(RequestId, &Request)> {
-        let id = self.at(lane, end)?;
+    /// Returns the request at one end of a queue.
+    pub(super) fn request_at(&self, key: QueueKey, end: End) -> Option<(RequestId, &Request)> {
+        let id = self.at(key, end)?;
         Some((id, self.get(id)?))
     }
 
     pub(super) fn admit(&mut self, id: RequestId, request: Request) {
         self.deadlines.extend(request.deadline.map(|deadline| (deadline, id)));
         let least = self.least_served();
-        let model = self.lists.models.entry(request.lane.model).or_default();
+        let model = self.lists.models.entry(request.key.model).or_default();
         model.newest = model.newest.max(request.arrived);
         if model.rows == 0 {
             // A model without waiting requests gains no claim on the others.
@@ -157,14 +157,14 @@ impl Queue {
 
     /// Returns the requests to reject so that this number of rows of a client fits into the queue;
     /// `None` if no other client holds more than this client would then.
-    pub(super) fn make_room(&self, client: ClientId, rows: u32) -> Option<Vec<RequestId>> {
+    pub(super) fn requests_to_evict(&self, client: ClientId, rows: u32) -> Option<Vec<RequestId>> {
         let new = u64::from(rows);
         let (mut requests, mut rows) = (self.len(), self.rows());
         let is_whole = |id, rows| self.get(id).is_some_and(|r| u64::from(r.rows) == rows);
         let limits = self.lists.holdings.limits;
         let mut surplus = self.lists.holdings.surplus(client, new);
         let mut out = Vec::new();
-        while !limits.have_room(requests, rows, new) {
+        while !limits.allow(requests, rows, new) {
             let (id, waiting) = surplus.next()?;
             // Requests that have begun to run are not rejected.
             if is_whole(id, waiting) {
@@ -184,9 +184,9 @@ impl Queue {
         place: Order,
         most: u64,
     ) -> u64 {
-        let lines = self.lists.lines_of(model, client);
+        let requests = self.lists.requests_of(model, client);
         let mut before = 0;
-        for id in lines.flat_map(|line| line.range(..place).map(|(_, id)| *id)) {
+        for id in requests.flat_map(|own| own.range(..place).map(|(_, id)| *id)) {
             before += self.get(id).map_or(0, |request| u64::from(request.waiting_rows()));
             if before > most {
                 break;
@@ -212,7 +212,7 @@ impl Queue {
     /// Removes a request from all counts.
     fn extract(&mut self, id: RequestId) -> Option<Request> {
         let request = self.requests.remove(&id)?;
-        self.flying_rows -= u64::from(request.flying_rows());
+        self.in_flight_rows -= u64::from(request.in_flight_rows());
         let rows = u64::from(request.waiting_rows());
         self.lists.set_rows(id, request.entry(), (rows, 0));
         Some(request)
@@ -220,7 +220,7 @@ impl Queue {
 
     /// Adds a request to all counts.
     fn insert(&mut self, id: RequestId, request: Request) {
-        self.flying_rows += u64::from(request.flying_rows());
+        self.in_flight_rows += u64::from(request.in_flight_rows());
         let rows = u64::from(request.waiting_rows());
         self.lists.set_rows(id, request.entry(), (0, rows));
         self.requests.insert(id, request);
@@ -230,9 +230,9 @@ impl Queue {
     fn change<T>(&mut self, id: RequestId, change: impl FnOnce(&mut Request) -> T) -> Option<T> {
         let request = self.requests.get_mut(&id)?;
         let (entry, rows) = (request.entry(), u64::from(request.waiting_rows()));
-        self.flying_rows -= u64::from(request.flying_rows());
+        self.in_flight_rows -= u64::from(request.in_flight_rows());
         let changed = change(request);
-        self.flying_rows += u64::from(request.flying_rows());
+        self.in_flight_rows += u64::from(request.in_flight_rows());
         let (new_entry, new_rows) = (request.entry(), u64::from(request.waiting_rows()));
         if entry == new_entry {
             self.lists.set_rows(id, entry, (rows, new_rows));
@@ -243,21 +243,21 @@ impl Queue {
         Some(changed)
     }
 
-    /// Takes rows from one end of a lane: whole requests as long as they fit into `rows`. The first
+    /// Takes rows from one end of a queue: whole requests as long as they fit into `rows`. The first
     /// one is split if it does not fit, and so is one that is larger than a batch of `max_rows`.
-    pub(super) fn take(&mut self, lane: Lane, rows: u32, max_rows: u32, end: End) -> Vec<Part> {
+    pub(super) fn take(&mut self, key: QueueKey, rows: u32, max_rows: u32, end: End) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::new();
         let mut room = rows.min(max_rows);
         while room > 0
-            && let Some(id) = self.at(lane, end)
+            && let Some(id) = self.at(key, end)
             && let Some(request) = self.requests.get(&id)
         {
             let left = request.waiting_rows();
             if left > room && !parts.is_empty() && left <= max_rows {
                 break;
             }
-            let (client, cost) = (request.client, cost(lane.shape, left.min(room)));
-            self.lists.charge(lane.model, client, |turn| turn.saturating_add(cost));
+            let (client, cost) = (request.client, cost(key.shape, left.min(room)));
+            self.lists.charge(key.model, client, |turn| turn.saturating_add(cost));
             let Some(Some((first, rows))) = self.change(id, |request| request.take(room)) else {
                 break;
             };
@@ -267,25 +267,25 @@ impl Queue {
         parts
     }
 
-    /// Returns the waiting requests of a lane, approximately in the order of service: their due
+    /// Returns the waiting requests of a queue, approximately in the order of service: their due
     /// times and rows.
-    pub(super) fn dues(&self, lane: Lane) -> impl Iterator<Item = (Time, u32)> {
-        let requests = self.lists.lanes.get(&lane).into_iter().flat_map(|lane| lane.in_turn());
+    pub(super) fn dues(&self, key: QueueKey) -> impl Iterator<Item = (Time, u32)> {
+        let requests = self.lists.queues.get(&key).into_iter().flat_map(|queue| queue.in_turn());
         requests.map(|(order, id)| (order.due, self.get(id).map_or(0, Request::waiting_rows)))
     }
 
-    /// Returns the id of the request at one end of a lane.
-    pub(super) fn at(&self, lane: Lane, end: End) -> Option<RequestId> {
-        self.lists.at(lane, end)
+    /// Returns the id of the request at one end of a queue.
+    pub(super) fn at(&self, key: QueueKey, end: End) -> Option<RequestId> {
+        self.lists.at(key, end)
     }
 
     /// Returns a part to the queue to run again; `change` may adapt the request.
     pub(super) fn put_back(&mut self, part: Part, change: impl FnOnce(&mut Request)) {
         let Some(request) = self.requests.get(&part.request) else { return };
         // The part was not served, so its cost is returned.
-        let (lane, cost) = (request.lane, cost(request.lane.shape, part.rows));
+        let (key, cost) = (request.key, cost(request.key.shape, part.rows));
         let back = |turn: Turn| turn.saturating_sub(cost);
-        self.lists.charge(lane.model, request.client, back);
+        self.lists.charge(key.model, request.client, back);
         self.change(part.request, |request| {
             request.put_back(part.first, part.rows);
             change(request);
@@ -301,29 +301,30 @@ impl Queue {
         whole.filter(|whole| *whole).and_then(|_| self.forget(part.request))
     }
 
-    /// Returns the lane of this model to serve first: requests without a batching delay from their
+    /// Returns the queue of this model to serve first: requests without a batching delay from their
     /// arrival, others after `delay`.
     pub(super) fn first(&self, model: ModelId, delay: Duration, now: Time) -> Option<First> {
         let queue = self.lists.models.get(&model)?;
-        let prompt = queue.prompt.first().and_then(|head| self.ripe(head, Duration::ZERO));
-        let oldest = queue.heads.first().and_then(|head| self.ripe(head, delay));
-        match (prompt, oldest) {
-            (Some(prompt), Some(oldest)) if oldest.ripe <= now => Some(prompt.min(oldest)),
-            (prompt, oldest) => prompt.or(oldest),
+        let immediate =
+            queue.immediate.first().and_then(|head| self.first_of(head, Duration::ZERO));
+        let oldest = queue.heads.first().and_then(|head| self.first_of(head, delay));
+        match (immediate, oldest) {
+            (Some(immediate), Some(oldest)) if oldest.ready <= now => Some(immediate.min(oldest)),
+            (immediate, oldest) => immediate.or(oldest),
         }
     }
 
-    /// Returns the lane of this model to serve last, if its batching delay is over.
+    /// Returns the queue of this model to serve last, if its batching delay is over.
     pub(super) fn last(&self, model: ModelId, delay: Duration, now: Time) -> Option<First> {
         let queue = self.lists.models.get(&model)?;
-        let heads = if delay.is_zero() { &queue.heads } else { &queue.prompt };
-        let last = heads.last().and_then(|head| self.ripe(head, Duration::ZERO));
-        last.filter(|last| last.ripe <= now)
+        let heads = if delay.is_zero() { &queue.heads } else { &queue.immediate };
+        let last = heads.last().and_then(|head| self.first_of(head, Duration::ZERO));
+        last.filter(|last| last.ready <= now)
     }
 
-    fn ripe(&self, (place, lane): &(Place, Lane), delay: Duration) -> Option<First> {
-        let ripe = self.get(self.at(*lane, End::Front)?)?.arrived + delay;
-        Some(First { place: *place, lane: *lane, ripe })
+    fn first_of(&self, (place, key): &(Place, QueueKey), delay: Duration) -> Option<First> {
+        let ready = self.get(self.at(*key, End::Front)?)?.arrived + delay;
+        Some(First { place: *place, key: *key, ready })
     }
 
     /// Returns the models with waiting requests and the number of their waiting rows.
@@ -357,7 +358,7 @@ impl Queue {
 
     /// Returns all requests with a waiting part.
     pub(super) fn ids(&self) -> Vec<RequestId> {
-        self.lists.lanes.values().flat_map(|lane| lane.ids()).collect()
+        self.lists.queues.values().flat_map(|queue| queue.ids()).collect()
     }
 
     /// Returns all requests that are not answered, in the order of arrival.
@@ -369,8 +370,8 @@ impl Queue {
 
     /// Returns the waiting requests of one model.
     pub(super) fn ids_of(&self, model: ModelId) -> Vec<RequestId> {
-        let lanes = self.lists.lanes.iter().filter(|(lane, _)| lane.model == model);
-        lanes.flat_map(|(_, lane)| lane.ids()).collect()
+        let queues = self.lists.queues.iter().filter(|(key, _)| key.model == model);
+        queues.flat_map(|(_, queue)| queue.ids()).collect()
     }
 
     /// Removes a model without waiting requests.

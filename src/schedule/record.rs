@@ -10,10 +10,16 @@ use super::{admission, announced, batches, learned, lifecycle, requests, scale};
 pub(super) fn record(world: &mut World, out: &mut Outbox, now: Time, event: Event) {
     match event {
         Event::Discovered { adapters } => lifecycle::discovered(world, adapters),
-        Event::Recalled { adapter, memory } => lifecycle::recall(world, now, adapter, memory),
-        Event::Learned { policy, down } => learned::recall_policy(world, now, &policy, down),
+        Event::ProfileRestored { adapter, profile } => {
+            lifecycle::restore(world, now, adapter, profile);
+        }
+        Event::PolicyRestored { policy, down } => {
+            learned::restore_policy(world, now, &policy, down)
+        }
         Event::Excluded { adapters } => lifecycle::exclude(world, &adapters),
-        Event::Room { adapter, bytes } => lifecycle::room(world, adapter, bytes),
+        Event::MemoryBudget { adapter, bytes } => {
+            lifecycle::set_memory_budget(world, adapter, bytes)
+        }
         Event::Configured { settings } => scale::configure(world, out, now, settings),
         Event::ModelAdded { model, profile } => requests::serve(world, model, profile),
         Event::ModelRemoved { model } => requests::withdraw(world, out, model),
@@ -35,11 +41,11 @@ pub(super) fn record(world: &mut World, out: &mut Outbox, now: Time, event: Even
             let worker = (adapter, incarnation);
             batches::out_of_device_memory(world, out, now, worker, (model, rows));
         }
-        Event::LoadFailed { adapter, incarnation, model, again } => {
-            lifecycle::load_failed(world, now, (adapter, incarnation), (model, again));
+        Event::LoadFailed { adapter, incarnation, model, retry } => {
+            lifecycle::load_failed(world, now, (adapter, incarnation), (model, retry));
         }
-        Event::Alive { adapter, incarnation } => {
-            lifecycle::alive(world, now, (adapter, incarnation));
+        Event::Heartbeat { adapter, incarnation } => {
+            lifecycle::heartbeat(world, now, (adapter, incarnation));
         }
         Event::Done { adapter, incarnation, batch } => {
             batches::done(world, out, now, (adapter, incarnation), batch);
@@ -60,7 +66,7 @@ pub(super) fn record(world: &mut World, out: &mut Outbox, now: Time, event: Even
         Event::Exited { adapter, incarnation } => {
             lifecycle::exited(world, out, now, (adapter, incarnation));
         }
-        Event::Wished { adapter, wish } => lifecycle::wished(world, adapter, wish),
+        Event::ModeSet { adapter, mode } => lifecycle::set_mode(world, adapter, mode),
         Event::Announced { model, client, within } => {
             announced::announced(world, out, now, (model, client), within);
         }

@@ -27,7 +27,7 @@ pub(super) fn bisect(world: &mut World, out: &mut Outbox, batch: Batch) {
     for half in [first, second] {
         let group = world.numbers.next_group();
         for part in batch.parts.iter().filter(|part| half.contains(&part.request)) {
-            put_back(world, out, *part, |request| request.lane.group = group);
+            put_back(world, out, *part, |request| request.key.group = group);
         }
     }
 }
@@ -52,14 +52,14 @@ fn retry_part(world: &mut World, out: &mut Outbox, part: Part, fault: Fault) {
         request.retries = retries;
         // It may be the request that makes workers fail: others must not be lost with it.
         if retries >= 2 {
-            request.lane.group = group;
+            request.key.group = group;
         }
     });
 }
 
 /// Returns a part to the queue if its model is still served; rejects the request otherwise.
 fn put_back(world: &mut World, out: &mut Outbox, part: Part, change: impl FnOnce(&mut Request)) {
-    let model = world.queue.get(part.request).map(|request| request.lane.model);
+    let model = world.queue.get(part.request).map(|request| request.key.model);
     if model.is_some_and(|model| !world.models.contains_key(&model)) {
         world.queue.forget(part.request);
         return out.reject(part.request, Reject::ModelGone);
@@ -81,8 +81,8 @@ pub(super) fn withdraw(world: &mut World, out: &mut Outbox, model: ModelId) {
     world.popularity.forget(model);
     for adapter in world.adapters.values_mut() {
         adapter.known.remove(&model);
-        adapter.refused.remove(&model);
-        adapter.crowded.remove(&model);
+        adapter.refused_until.remove(&model);
+        adapter.no_memory_until.remove(&model);
     }
 }
 

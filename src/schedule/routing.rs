@@ -3,8 +3,8 @@
 
 use super::forecast::{Slot, level, rows_by};
 use super::ids::{AdapterId, ModelId, Time};
-use super::lane::Lane;
 use super::lists::{End, First};
+use super::queue_key::QueueKey;
 use super::step::Step;
 use super::world::World;
 use super::{plan, slots, step};
@@ -14,23 +14,24 @@ use std::time::Duration;
 /// Factor on the earliest time up to which a time counts as nearly as early.
 const NEARLY: f64 = 1.5;
 
-/// Returns the next step for the first requests of a lane, and the adapters that need help.
+/// Returns the next step for the first requests of a queue, and the adapters that need help.
 pub(super) fn route(world: &World, now: Time, first: First) -> (Step, Vec<AdapterId>) {
-    let Lane { model, shape, .. } = first.lane;
+    let QueueKey { model, shape, .. } = first.key;
     let mut slots = slots::slots(world, now, model, shape.size);
     // A ready adapter does not wait for one that would have to unload another model first.
     if slots.iter().any(|slot| slot.idle && slot.loaded) {
         slots.retain(|slot| slot.idle || !slot.displaces);
     }
-    let planned = if world.packs() { plan::route(world, now, first, &slots) } else { None };
+    let planned =
+        if world.prefers_energy() { plan::route(world, now, first, &slots) } else { None };
     planned.unwrap_or_else(|| (soonest(world, now, first, &slots), Vec::new()))
 }
 
 /// Returns the step that serves all waiting rows earliest.
 fn soonest(world: &World, now: Time, first: First, slots: &[Slot]) -> Step {
-    let Lane { model, shape, .. } = first.lane;
+    let QueueKey { model, shape, .. } = first.key;
     let Some(best) = best_idle(slots) else {
-        return Step::Wait(slots::room_at(world, now, model));
+        return Step::Wait(slots::memory_free_at(world, now, model));
     };
     let rows = slots::rows_ahead(world, best, model, shape.size);
     let (share, level) = share(slots, &best, rows);
@@ -43,8 +44,8 @@ fn soonest(world: &World, now: Time, first: First, slots: &[Slot]) -> Step {
     if !best.loaded {
         return Step::Load(best.adapter);
     }
-    let (lane, end) = lane_for(world, now, first, slots, &best, (share, rows));
-    step::from_lane(world, now, (lane, end), slots, best, (share, level))
+    let (key, end) = queue_for(world, now, first, slots, &best, (share, rows));
+    step::from_queue(world, now, (key, end), slots, best, (share, level))
 }
 
 /// Returns the batching delay of the first request of a batch.
@@ -56,20 +57,20 @@ pub(super) fn delay(world: &World, model: ModelId) -> Duration {
 
 /// Returns the requests that this adapter takes: the first ones or, if a busy one will finish those
 /// earlier, the last ones, which would wait longest for that one.
-fn lane_for(
+fn queue_for(
     world: &World,
     now: Time,
     first: First,
     slots: &[Slot],
     best: &Slot,
     (share, rows): (u32, u64),
-) -> (Lane, End) {
+) -> (QueueKey, End) {
     let done = best.finish(u64::from(share));
     let sooner = slots.iter().any(|slot| !slot.idle && slot.finish(1) < done);
-    let last = world.queue.last(first.lane.model, delay(world, first.lane.model), now);
+    let last = world.queue.last(first.key.model, delay(world, first.key.model), now);
     match last.filter(|_| sooner && rows > u64::from(share)) {
-        Some(last) => (last.lane, End::Back),
-        None => (first.lane, End::Front),
+        Some(last) => (last.key, End::Back),
+        None => (first.key, End::Front),
     }
 }
 

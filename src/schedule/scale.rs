@@ -3,13 +3,13 @@
 use super::action::Reject;
 use super::adapter::Adapter;
 use super::decision::{Change, Reason};
-use super::event::Wish;
+use super::event::AdapterMode;
 use super::ids::{AdapterId, ModelId, Time};
 use super::outbox::Outbox;
 use super::policy::{Load, Policy};
 use super::settings::{Role, Settings};
 use super::world::World;
-use super::{cost, eligible, lifecycle, requests, trust, wait};
+use super::{cost, eligible, lifecycle, reliability, requests, wait};
 use std::time::Duration;
 
 /// Resumes or starts adapters until as many are on as the load needs.
@@ -17,16 +17,16 @@ pub(super) fn grow(world: &mut World, out: &mut Outbox, now: Time) {
     match world.settings.policy {
         Policy::Concurrency { target, .. } => grow_to_load(world, out, now, target),
         Policy::Cost { .. } => cost::grow_by_cost(world, out, now),
-        Policy::ByHand { .. } => return,
+        Policy::Manual { .. } => return,
     }
-    feed_starving(world, out, now);
+    turn_on_for_unserved(world, out, now);
 }
 
 pub(super) fn grow_to_min(world: &mut World, out: &mut Outbox, now: Time) {
     if world.settings.min == 0 {
         return;
     }
-    let (min, on) = (world.settings.min, eligible::on_for_good(world));
+    let (min, on) = (world.settings.min, eligible::counted_on(world));
     if world.closing.is_none() {
         turn_on_best(world, out, now, min.saturating_sub(on), Reason::Min { min, on });
     }
@@ -34,7 +34,7 @@ pub(super) fn grow_to_min(world: &mut World, out: &mut Outbox, now: Time) {
 
 fn grow_to_load(world: &mut World, out: &mut Outbox, now: Time, target: u64) {
     let Load { rows, requests } = world.load();
-    let (wanted, on) = (wanted(world, target), eligible::on_for_good(world));
+    let (wanted, on) = (wanted(world, target), eligible::counted_on(world));
     let reason = Reason::Backlog { rows, requests, target, wanted, on };
     turn_on_best(world, out, now, wanted.saturating_sub(on), reason);
 }
@@ -62,33 +62,33 @@ fn turn_on_best(
 }
 
 /// Turns on one more adapter for a model that no active one can hold.
-fn feed_starving(world: &mut World, out: &mut Outbox, now: Time) {
+fn turn_on_for_unserved(world: &mut World, out: &mut Outbox, now: Time) {
     // The policy has already chosen the adapter for the waiting rows, and the time of its start.
     if world.start_at.is_some() {
         return;
     }
-    let starves = |(model, _): &(ModelId, u64)| {
+    let is_unserved = |(model, _): &(ModelId, u64)| {
         let serves = |(id, a): (&AdapterId, &Adapter)| {
             a.state().is_on()
                 && eligible::takes(world, a, *model)
-                && !trust::is_on_trial(world, *id, a, *model)
+                && !reliability::must_shadow(world, *id, a, *model)
         };
         !world.adapters.iter().any(serves)
     };
-    let starving: Vec<_> = world.queue.waiting().filter(starves).collect();
-    for (model, rows) in starving {
+    let unserved: Vec<_> = world.queue.waiting().filter(is_unserved).collect();
+    for (model, rows) in unserved {
         if eligible::on(world) > 0 && eligible::on(world) >= world.settings.max {
             requests::reject_all(world, out, world.queue.ids_of(model), Reject::NoneHolds);
         } else {
-            feed(world, out, now, model, rows);
+            turn_on_for_model(world, out, now, model, rows);
         }
     }
 }
 
-fn feed(world: &mut World, out: &mut Outbox, now: Time, model: ModelId, rows: u64) {
+fn turn_on_for_model(world: &mut World, out: &mut Outbox, now: Time, model: ModelId, rows: u64) {
     let reason = Reason::Demand { rows };
     for id in world.best_first() {
-        let helps = |adapter| trust::helps_with(world, adapter, model);
+        let helps = |adapter| reliability::helps_with(world, adapter, model);
         let eligible =
             eligible::is_eligible(world, id) && world.adapters.get(&id).is_some_and(helps);
         if eligible
@@ -101,14 +101,14 @@ fn feed(world: &mut World, out: &mut Outbox, now: Time, model: ModelId, rows: u6
 }
 
 /// Starts the adapters in mode `on`.
-pub(super) fn obey_on(world: &mut World, out: &mut Outbox, now: Time) {
+pub(super) fn turn_on_by_mode(world: &mut World, out: &mut Outbox, now: Time) {
     if world.closing.is_some() {
         return;
     }
     for id in world.best_first() {
-        let sleeps = |a: &&Adapter| a.state().is_off() || a.state().is_draining();
-        let adapter = world.adapters.get(&id).filter(sleeps);
-        if adapter.is_some_and(|a| a.wish == Wish::On && a.present) {
+        let is_off = |a: &&Adapter| a.state().is_off() || a.state().is_draining();
+        let adapter = world.adapters.get(&id).filter(is_off);
+        if adapter.is_some_and(|a| a.mode == AdapterMode::On && a.present) {
             let _ = lifecycle::turn_on(world, out, now, id, true, Reason::Operator)
                 || lifecycle::turn_on(world, out, now, id, false, Reason::Operator);
         }
@@ -116,11 +116,11 @@ pub(super) fn obey_on(world: &mut World, out: &mut Outbox, now: Time) {
 }
 
 /// Begins draining adapters that must not be on, regardless of the load; returns whether it did.
-pub(super) fn expel(world: &mut World, out: &mut Outbox, now: Time) -> bool {
+pub(super) fn drain_forbidden(world: &mut World, out: &mut Outbox, now: Time) -> bool {
     let mut any = false;
     for id in world.best_first() {
-        if let Some(reason) = unwelcome(world, id) {
-            lifecycle::let_go(world, out, now, id, reason);
+        if let Some(reason) = forbidden_reason(world, id) {
+            lifecycle::begin_draining(world, out, now, id, reason);
             any = true;
         }
     }
@@ -128,18 +128,18 @@ pub(super) fn expel(world: &mut World, out: &mut Outbox, now: Time) -> bool {
 }
 
 /// Begins draining the worst adapters if more are on for the load than a lowered `max` permits.
-fn fall_to_max(world: &mut World, out: &mut Outbox, now: Time) {
-    let spare = |a: &Adapter| eligible::is_on_for_good(world, a) && a.wish == Wish::Auto;
+fn drain_to_max(world: &mut World, out: &mut Outbox, now: Time) {
+    let spare = |a: &Adapter| eligible::counts_as_on(world, a) && a.mode == AdapterMode::Auto;
     let mut worst = world.order.iter().rev().copied().collect::<Vec<_>>();
     worst.retain(|id| world.adapters.get(id).is_some_and(spare));
-    worst.truncate(eligible::on_for_good(world).saturating_sub(world.settings.max));
+    worst.truncate(eligible::counted_on(world).saturating_sub(world.settings.max));
     for id in worst {
-        lifecycle::let_go(world, out, now, id, Reason::Operator);
+        lifecycle::begin_draining(world, out, now, id, Reason::Operator);
     }
 }
 
 /// Stops workers without waiting for their batches once the grace period of the shutdown is over.
-pub(super) fn cut(world: &mut World, out: &mut Outbox, now: Time) {
+pub(super) fn stop_at_deadline(world: &mut World, out: &mut Outbox, now: Time) {
     if world.closing.is_none_or(|deadline| deadline > now) {
         return;
     }
@@ -147,9 +147,9 @@ pub(super) fn cut(world: &mut World, out: &mut Outbox, now: Time) {
         let Some(adapter) = world.adapters.get(&id) else { continue };
         if adapter.state().is_on() {
             out.decide(now, id, Change::Drain, Reason::Shutdown);
-            lifecycle::ask_to_stop(world, out, now, id);
+            lifecycle::stop_worker(world, out, now, id);
         } else if adapter.state().is_draining() {
-            lifecycle::ask_to_stop(world, out, now, id);
+            lifecycle::stop_worker(world, out, now, id);
         }
     }
 }
@@ -159,7 +159,7 @@ pub(super) fn shrink(world: &mut World, out: &mut Outbox, now: Time) -> bool {
     match world.settings.policy {
         Policy::Concurrency { target, .. } => shrink_to_load(world, out, now, target),
         Policy::Cost { .. } => wait::shrink_by_cost(world, out, now),
-        Policy::ByHand { .. } => false,
+        Policy::Manual { .. } => false,
     }
 }
 
@@ -185,7 +185,13 @@ fn shrink_to_load(world: &mut World, out: &mut Outbox, now: Time, target: u64) -
     }
     let (rows, lasted) = (world.load().rows, now.since(since));
     let (wanted, on) = (wanted(world, target), eligible::on(world));
-    lifecycle::let_go(world, out, now, slowest, Reason::IdleSurplus { rows, wanted, on, lasted });
+    lifecycle::begin_draining(
+        world,
+        out,
+        now,
+        slowest,
+        Reason::IdleSurplus { rows, wanted, on, lasted },
+    );
     world.surplus_since = surplus(world, target).map(|_| now);
     true
 }
@@ -195,18 +201,19 @@ pub(super) fn configure(world: &mut World, out: &mut Outbox, now: Time, settings
     world.settings = settings;
     // The policy may have been changed.
     (world.start_at, world.surplus_since) = (None, None);
-    fall_to_max(world, out, now);
+    drain_to_max(world, out, now);
 }
 
 /// Returns whether an adapter can hold any of the models with waiting rows, if there are any.
 fn helps(world: &World, id: AdapterId) -> bool {
     let Some(adapter) = world.adapters.get(&id) else { return false };
     let mut waiting = world.queue.waiting().peekable();
-    waiting.peek().is_none() || waiting.any(|(model, _)| trust::helps_with(world, adapter, model))
+    waiting.peek().is_none()
+        || waiting.any(|(model, _)| reliability::helps_with(world, adapter, model))
 }
 
 /// Returns the reason why this adapter must not be on, regardless of the load.
-fn unwelcome(world: &World, id: AdapterId) -> Option<Reason> {
+fn forbidden_reason(world: &World, id: AdapterId) -> Option<Reason> {
     let adapter = world.adapters.get(&id).filter(|adapter| adapter.state().is_on())?;
     if world.closing.is_some() && world.queue.len() == 0 {
         return Some(Reason::Shutdown);
@@ -214,10 +221,10 @@ fn unwelcome(world: &World, id: AdapterId) -> Option<Reason> {
     if adapter.excluded {
         return Some(Reason::Operator);
     }
-    match adapter.wish {
-        Wish::Off => Some(Reason::Operator),
-        Wish::On => None,
-        Wish::Auto => {
+    match adapter.mode {
+        AdapterMode::Off => Some(Reason::Operator),
+        AdapterMode::On => None,
+        AdapterMode::Auto => {
             // An adapter that may fail at its next load is not a replacement.
             let serving = |other: &Adapter| {
                 other.profile.role == Role::Regular
@@ -236,7 +243,7 @@ pub(super) fn shrink_at(world: &World) -> Option<Time> {
     match world.settings.policy {
         Policy::Concurrency { .. } => world.surplus_since.map(|since| since + shrink_delay(world)),
         Policy::Cost { .. } => wait::dispensable(world).map(|go| go.until),
-        Policy::ByHand { .. } => None,
+        Policy::Manual { .. } => None,
     }
 }
 
@@ -248,13 +255,13 @@ fn surplus(world: &World, target: u64) -> Option<AdapterId> {
     let going = |a: &&Adapter| a.state().is_on() && !eligible::stays_as_bridge(world, a);
     let on = match wanted {
         0 => world.adapters.values().filter(going).count(),
-        _ => eligible::on_for_good(world),
+        _ => eligible::counted_on(world),
     };
     if on <= wanted {
         return None;
     }
     let free = |id: &&AdapterId| {
-        let auto = |a: &Adapter| a.state().is_on() && a.wish == Wish::Auto;
+        let auto = |a: &Adapter| a.state().is_on() && a.mode == AdapterMode::Auto;
         world.adapters.get(id).is_some_and(|a| auto(a) && !eligible::stays_as_bridge(world, a))
     };
     let slowest = world.order.iter().rev().find(free).copied()?;
@@ -268,7 +275,7 @@ fn shrink_delay(world: &World) -> Duration {
             scale_to_zero_delay
         }
         Policy::Concurrency { scale_down_delay, .. } => scale_down_delay,
-        Policy::Cost { .. } | Policy::ByHand { .. } => Duration::ZERO,
+        Policy::Cost { .. } | Policy::Manual { .. } => Duration::ZERO,
     }
 }
 

@@ -5,15 +5,15 @@ use super::adapter::Adapter;
 use super::event::Event;
 use super::expected::ExpectedClient;
 use super::ids::{AdapterId, ModelId, Time};
+use super::learned_profile::{LearnedPolicy, LearnedProfile};
 use super::outbox::Outbox;
 use super::policy::Outstanding;
-use super::recollection::{LearnedPolicy, Recollection};
 use super::settings::{ModelProfile, Settings};
 use super::state::{AdapterView, Lifecycle};
 use super::world::World;
 use super::{
-    admission, ahead, availability, bridge, cost, dispatch, learned, prepare, record, requests,
-    scale, target, timeouts,
+    admission, availability, bridge, cost, dispatch, early_start, learned, prepare, record,
+    requests, scale, target, timeouts,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,28 +38,28 @@ impl Scheduler {
         record::record(&mut self.world, &mut self.out, now, event);
         requests::reject_late(&mut self.world, &mut self.out, now);
         if arrival {
-            self.settle_arrival(now);
+            self.run_arrival_steps(now);
         }
         if !arrival || self.due.is_some_and(|due| due <= now) {
-            self.settle(now);
+            self.run_steps(now);
         }
     }
 
     /// Decides on actions; the same steps follow every event.
-    fn settle(&mut self, now: Time) {
+    fn run_steps(&mut self, now: Time) {
         let (world, out) = (&mut self.world, &mut self.out);
         timeouts::expire(world, out, now);
-        availability::reject_hopeless(world, out, now);
-        scale::cut(world, out, now);
-        scale::expel(world, out, now);
-        scale::obey_on(world, out, now);
-        bridge::keep_bridges(world, out, now);
-        ahead::look_ahead(world, out, now);
+        availability::reject_unservable(world, out, now);
+        scale::stop_at_deadline(world, out, now);
+        scale::drain_forbidden(world, out, now);
+        scale::turn_on_by_mode(world, out, now);
+        bridge::turn_on_bridges(world, out, now);
+        early_start::update_plans(world, out, now);
         scale::grow_to_min(world, out, now);
         scale::grow(world, out, now);
         dispatch::dispatch(world, out, now);
         prepare::prepare(world, out, now);
-        if scale::expel(world, out, now) | scale::shrink(world, out, now) {
+        if scale::drain_forbidden(world, out, now) | scale::shrink(world, out, now) {
             // After the end of draining, rows no longer wait for that adapter.
             dispatch::dispatch(world, out, now);
         }
@@ -68,10 +68,10 @@ impl Scheduler {
 
     /// Decides on actions after an arrival, the most frequent event. It changes only the number of
     /// adapters that are needed, so the other steps run only if something is due.
-    fn settle_arrival(&mut self, now: Time) {
+    fn run_arrival_steps(&mut self, now: Time) {
         let (world, out) = (&mut self.world, &mut self.out);
         let before = out.len();
-        availability::reject_hopeless(world, out, now);
+        availability::reject_unservable(world, out, now);
         scale::grow(world, out, now);
         dispatch::dispatch(world, out, now);
         scale::end_surplus(world);
@@ -81,8 +81,8 @@ impl Scheduler {
     }
 
     /// Returns whether any request waits for an answer.
-    fn is_owed(&self) -> bool {
-        self.world.queue.len() + self.world.queue.flying() > 0
+    fn has_requests(&self) -> bool {
+        self.world.queue.len() + self.world.queue.in_flight() > 0
     }
 
     /// Returns whether an adapter is on, or finishes its batch.
@@ -94,13 +94,14 @@ impl Scheduler {
     /// Returns the time of the next deadline of an adapter.
     fn due(&self, now: Time) -> Option<Time> {
         let world = &self.world;
-        let bounds = &world.settings.bounds;
-        let adapters = world.adapters.values().filter_map(|adapter| adapter.deadline(bounds));
-        let refusals = |a: &Adapter| a.refused.values().chain(a.crowded.values()).min().copied();
+        let timeouts = &world.settings.timeouts;
+        let adapters = world.adapters.values().filter_map(|adapter| adapter.deadline(timeouts));
+        let refusals =
+            |a: &Adapter| a.refused_until.values().chain(a.no_memory_until.values()).min().copied();
         let refusals = world.adapters.values().filter_map(refusals);
         let refusals = refusals.filter(|until| *until < Time::NEVER);
         let due = adapters.chain(refusals).chain(scale::shrink_at(world));
-        due.chain(prepare::next_ahead(world, now)).chain(ahead::ahead_due(world)).min()
+        due.chain(prepare::next_ahead(world, now)).chain(early_start::plans_due(world)).min()
     }
 
     /// Returns the next action, in order.
@@ -110,9 +111,9 @@ impl Scheduler {
 
     /// Returns the time at which `Event::Timeout` is next due, if ever.
     pub fn next_timeout(&self) -> Option<Time> {
-        let closing = self.world.closing.filter(|_| self.is_owed() || self.is_working());
+        let closing = self.world.closing.filter(|_| self.has_requests() || self.is_working());
         let deadline = self.world.queue.next_deadline().map(|(deadline, _)| deadline);
-        let again = self.world.look_again.into_iter().chain(self.world.start_at);
+        let again = self.world.recheck_at.into_iter().chain(self.world.start_at);
         let again = again.filter(|_| self.world.queue.len() > 0);
         self.due.into_iter().chain(closing).chain(deadline).chain(again).min()
     }
@@ -143,8 +144,8 @@ impl Scheduler {
     }
 
     /// Returns the latency that scheduling aims at for a request of one row: at least the target.
-    pub fn aim(&self, model: ModelId) -> Duration {
-        target::aim(&self.world, model)
+    pub fn effective_target(&self, model: ModelId) -> Duration {
+        target::effective(&self.world, model)
     }
 
     /// Returns the least predicted time of one row; `None` where no adapter has been measured.
@@ -159,7 +160,7 @@ impl Scheduler {
 
     /// Returns the clients with expected requests, announced or learned.
     pub fn expected(&self) -> impl Iterator<Item = ExpectedClient> {
-        self.world.ahead.expected().filter(|_| ahead::looks_ahead(&self.world))
+        self.world.clients.expected().filter(|_| early_start::is_enabled(&self.world))
     }
 
     /// Returns the values of the policy to keep for the next run.
@@ -168,7 +169,7 @@ impl Scheduler {
     }
 
     /// Returns the values of an adapter to keep for the next run.
-    pub fn recollection(&self, now: Time, id: AdapterId) -> Option<Recollection> {
+    pub fn learned_profile(&self, now: Time, id: AdapterId) -> Option<LearnedProfile> {
         learned::adapter(&self.world, now, id)
     }
 

@@ -14,7 +14,7 @@ const FORGETTING: f64 = 0.98;
 /// lasting change is still learned within a few batches.
 const SURPRISE_MAX: f64 = 4.0;
 /// Share of its weight that a line from another source keeps at the first measurement.
-const TOLD: f64 = 0.25;
+const PRIOR_WEIGHT: f64 = 0.25;
 /// Variance of the rows, relative to their squared mean, from which on a slope is used.
 const SPREAD_MIN: f64 = 0.02;
 /// Standard deviations by which the cautious prediction exceeds the mean: the 99th percentile of a
@@ -23,7 +23,7 @@ const CAUTION: f64 = 2.33;
 
 /// A service model as plain numbers, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Line {
+pub struct ServiceTime {
     /// Time of a batch without its rows.
     pub alpha_ns: u64,
     /// Time of each row.
@@ -50,7 +50,7 @@ pub(super) struct Service {
 
 impl Service {
     /// Creates a service model from a line of another source, with the weight of two measurements.
-    pub(super) fn told(line: Line) -> Service {
+    pub(super) fn from_prior(line: ServiceTime) -> Service {
         let (alpha, beta) = (line.alpha_ns as f64 * 1e-9, line.beta_ns as f64 * 1e-9);
         let spread = f64::from(line.spread_permille) * 1e-3;
         let mut service = Service { alpha, beta, variance: spread * spread, ..Service::default() };
@@ -72,7 +72,7 @@ impl Service {
         if self.measured == 0 {
             // Lines from other sources lose weight to measurements.
             for sum in [&mut self.weight, &mut self.x, &mut self.y, &mut self.xx, &mut self.xy] {
-                *sum *= TOLD;
+                *sum *= PRIOR_WEIGHT;
             }
         }
         self.measured += 1;
@@ -143,14 +143,14 @@ impl Service {
 
     /// Returns the model of an adapter that is slower by this factor.
     pub(super) fn slower(&self, times: f64) -> Service {
-        let line = self.line();
+        let line = self.service_time();
         let scale = |ns: u64| (ns as f64 * times) as u64;
         let (alpha_ns, beta_ns) = (scale(line.alpha_ns), scale(line.beta_ns));
-        Service::told(Line { alpha_ns, beta_ns, ..line })
+        Service::from_prior(ServiceTime { alpha_ns, beta_ns, ..line })
     }
 
-    pub(super) fn line(&self) -> Line {
-        Line {
+    pub(super) fn service_time(&self) -> ServiceTime {
+        ServiceTime {
             alpha_ns: (self.alpha * 1e9) as u64,
             beta_ns: (self.beta * 1e9) as u64,
             spread_permille: (self.variance.sqrt() * 1e3) as u32,
@@ -188,8 +188,8 @@ mod tests {
 
     #[test]
     fn equal_batches_keep_the_ratio_of_offset_and_slope() {
-        let line = Line { alpha_ns: 4_000_000, beta_ns: 1_000_000, spread_permille: 0 };
-        let mut service = Service::told(line);
+        let line = ServiceTime { alpha_ns: 4_000_000, beta_ns: 1_000_000, spread_permille: 0 };
+        let mut service = Service::from_prior(line);
         for _ in 0..400 {
             service.observe(1, took(0.009, 0.001, 1));
         }
@@ -213,8 +213,8 @@ mod tests {
 
     #[test]
     fn nearly_equal_batches_tell_no_slope() {
-        let line = Line { alpha_ns: 10_000_000, beta_ns: 10_000, spread_permille: 0 };
-        let mut service = Service::told(line);
+        let line = ServiceTime { alpha_ns: 10_000_000, beta_ns: 10_000, spread_permille: 0 };
+        let mut service = Service::from_prior(line);
         for round in 0..400 {
             service.observe([100, 101][round % 2], Duration::from_millis([10, 12][round % 2]));
         }
@@ -242,13 +242,13 @@ mod tests {
             service.observe(rows, Duration::from_millis(ms));
         }
         assert!(service.alpha() >= 0.0 && service.beta() >= 0.0 && service.batch(1) >= 0.0);
-        assert!(service.line().alpha_ns < u64::MAX);
+        assert!(service.service_time().alpha_ns < u64::MAX);
     }
 
     #[test]
     fn what_is_told_is_believed_until_it_is_measured() {
-        let line = Line { alpha_ns: 2_000_000, beta_ns: 500_000, spread_permille: 100 };
-        let service = Service::told(line);
+        let line = ServiceTime { alpha_ns: 2_000_000, beta_ns: 500_000, spread_permille: 100 };
+        let service = Service::from_prior(line);
         assert!(near(service.batch(4), 0.004) && !service.is_measured());
         assert!(near(service.slower(4.0).batch(4), 0.016));
         assert!(near(service.caution(), 1.233));
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn three_measurements_are_enough() {
-        let mut service = Service::told(Line::default());
+        let mut service = Service::from_prior(ServiceTime::default());
         let mut measure = || {
             service.observe(1, Duration::from_millis(1));
             service.is_measured()

@@ -21,17 +21,17 @@ pub struct Settings {
     pub backoff: Duration,
     pub backoff_max: Duration,
     /// Requests wait for a quarantined adapter if its quarantine ends within this time.
-    pub patience: Duration,
+    pub quarantine_wait_max: Duration,
     /// Starts adapters before clients with regular requests.
-    pub ahead: bool,
-    pub bounds: Bounds,
+    pub early_starts: bool,
+    pub timeouts: Timeouts,
 }
 
 /// Timeouts of a worker, by phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Bounds {
+pub struct Timeouts {
     /// Between two heartbeats of the link thread.
-    pub silence: Duration,
+    pub heartbeat: Duration,
     /// Between two progress reports during a start or a load.
     pub start: Duration,
     /// From handing over a batch to its answer.
@@ -39,7 +39,7 @@ pub struct Bounds {
     /// From the request to stop to the exit of the worker; then it is killed.
     pub stop: Duration,
     /// From killing a worker to its exit; then the adapter counts as unreaped.
-    pub reap: Duration,
+    pub kill: Duration,
 }
 
 /// Properties of a model that the scheduler uses.

@@ -16,12 +16,12 @@ use super::world::World;
 pub(super) fn shadow(world: &mut World, out: &mut Outbox, now: Time, by: AdapterId, batch: &Batch) {
     let owed = batch.parts.iter().all(|part| world.queue.get(part.request).is_some());
     let whole = world.models.get(&batch.model).is_some_and(|model| !model.decoupled);
-    if world.adapters.get(&by).is_none_or(|adapter| adapter.trial > 0) || !owed || !whole {
+    if world.adapters.get(&by).is_none_or(|adapter| adapter.shadow_batches > 0) || !owed || !whole {
         return;
     }
     let idle = |(id, a): &(&AdapterId, &Adapter)| {
         let holds = a.replicas.contains_key(&batch.model);
-        a.trial > 0
+        a.shadow_batches > 0
             && a.state().is_idle()
             && holds
             && batch.rows() <= estimates::max_rows(world, **id, batch.model)
@@ -38,6 +38,6 @@ pub(super) fn shadow(world: &mut World, out: &mut Outbox, now: Time, by: Adapter
 /// Records that the adapter's results agree with those of the other.
 pub(super) fn agreed(world: &mut World, id: AdapterId) {
     if let Some(adapter) = world.adapters.get_mut(&id) {
-        adapter.trial = adapter.trial.saturating_sub(1);
+        adapter.shadow_batches = adapter.shadow_batches.saturating_sub(1);
     }
 }

@@ -7,7 +7,7 @@
 //! order, as without fair queuing.
 
 use super::ids::{ClientId, RequestId, Shape};
-use super::lane::Lane;
+use super::queue_key::QueueKey;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Number of clients that are kept before those without a difference are removed.
@@ -25,7 +25,7 @@ pub(super) fn cost(shape: Shape, rows: u32) -> Turn {
 struct Client {
     turn: Turn,
     /// Lanes with waiting requests of the client.
-    lanes: BTreeSet<Lane>,
+    keys: BTreeSet<QueueKey>,
 }
 
 /// The service levels of the clients of one model.
@@ -44,13 +44,13 @@ impl Turns {
 
     /// Returns the number of other waiting clients.
     pub(super) fn beside(&self, client: ClientId) -> u64 {
-        let waits = self.lanes(client).next().is_some();
+        let waits = self.keys(client).next().is_some();
         (self.waiting.len() - usize::from(waits)) as u64
     }
 
-    /// Returns the lanes with waiting requests of this client.
-    pub(super) fn lanes(&self, client: ClientId) -> impl Iterator<Item = &Lane> {
-        self.clients.get(&client).into_iter().flat_map(|client| &client.lanes)
+    /// Returns the queues with waiting requests of this client.
+    pub(super) fn keys(&self, client: ClientId) -> impl Iterator<Item = &QueueKey> {
+        self.clients.get(&client).into_iter().flat_map(|client| &client.keys)
     }
 
     /// Returns the least service of a waiting client.
@@ -58,24 +58,24 @@ impl Turns {
         self.waiting.first().map(|(turn, _)| *turn)
     }
 
-    /// Adds a lane with waiting requests to this client; returns the client's service.
-    pub(super) fn join(&mut self, id: ClientId, lane: Lane) -> Turn {
+    /// Adds a queue with waiting requests to this client; returns the client's service.
+    pub(super) fn join(&mut self, id: ClientId, key: QueueKey) -> Turn {
         self.forget_some();
         let least = self.least();
         let client = self.clients.entry(id).or_default();
-        if client.lanes.is_empty() {
+        if client.keys.is_empty() {
             client.turn = least.map_or(client.turn, |least| client.turn.max(least));
             self.waiting.insert((client.turn, id));
         }
-        client.lanes.insert(lane);
+        client.keys.insert(key);
         client.turn
     }
 
-    /// Removes a lane without waiting requests from this client.
-    pub(super) fn leave(&mut self, id: ClientId, lane: Lane) {
+    /// Removes a queue without waiting requests from this client.
+    pub(super) fn leave(&mut self, id: ClientId, key: QueueKey) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        client.lanes.remove(&lane);
-        if client.lanes.is_empty() {
+        client.keys.remove(&key);
+        if client.keys.is_empty() {
             self.waiting.remove(&(client.turn, id));
         }
         if self.waiting.is_empty() {
@@ -84,14 +84,14 @@ impl Turns {
         }
     }
 
-    /// Changes this client's service; returns the lanes for which that matters.
-    pub(super) fn set(&mut self, id: ClientId, turn: Turn) -> Vec<Lane> {
+    /// Changes this client's service; returns the queues for which that matters.
+    pub(super) fn set(&mut self, id: ClientId, turn: Turn) -> Vec<QueueKey> {
         let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
         if self.waiting.remove(&(client.turn, id)) {
             self.waiting.insert((turn, id));
         }
         client.turn = turn;
-        client.lanes.iter().copied().collect()
+        client.keys.iter().copied().collect()
     }
 
     /// Removes clients that would restart at their present level, once there are many.
@@ -100,7 +100,7 @@ impl Turns {
             return;
         }
         let least = self.least().unwrap_or(Turn::MAX);
-        self.clients.retain(|_, client| !client.lanes.is_empty() || client.turn > least);
+        self.clients.retain(|_, client| !client.keys.is_empty() || client.turn > least);
         self.remembered_max = 2 * self.clients.len();
     }
 }
@@ -115,7 +115,7 @@ pub(super) struct Limits {
 impl Limits {
     /// Returns whether a request of `more` rows fits beside the waiting ones. A request that is
     /// larger than the limit of rows may wait alone.
-    pub(super) fn have_room(self, requests: usize, rows: u64, more: u64) -> bool {
+    pub(super) fn allow(self, requests: usize, rows: u64, more: u64) -> bool {
         let fits = rows.saturating_add(more) <= self.rows || requests == 0;
         requests < self.requests && fits
     }
@@ -207,19 +207,20 @@ mod tests {
     use super::super::ids::ModelId;
     use super::*;
 
-    const LANE: Lane = Lane { model: ModelId(0), shape: Shape { number: 0, size: 0 }, group: 0 };
+    const KEY: QueueKey =
+        QueueKey { model: ModelId(0), shape: Shape { number: 0, size: 0 }, group: 0 };
 
     #[test]
     fn who_is_not_behind_anybody_is_forgotten_once_there_are_many() {
         let mut turns = Turns::default();
         let (waits, ahead) = (ClientId(0), ClientId(1));
-        turns.join(waits, LANE);
-        turns.join(ahead, LANE);
+        turns.join(waits, KEY);
+        turns.join(ahead, KEY);
         turns.set(ahead, 7);
-        turns.leave(ahead, LANE);
+        turns.leave(ahead, KEY);
         for client in 2..10_000 {
-            turns.join(ClientId(client), LANE);
-            turns.leave(ClientId(client), LANE);
+            turns.join(ClientId(client), KEY);
+            turns.leave(ClientId(client), KEY);
         }
         assert!(turns.clients.len() <= REMEMBERED, "{} are remembered", turns.clients.len());
         assert_eq!((turns.of(waits), turns.of(ahead)), (0, 7));

@@ -5,7 +5,7 @@ use super::forecast::Slot;
 use super::ids::{AdapterId, ModelId, Time};
 use super::state::{Lifecycle, Running};
 use super::world::World;
-use super::{claims, eligible, estimates, places, trust};
+use super::{claims, eligible, estimates, eviction, reliability};
 
 /// Share of a load that one step of it takes: a batch waits this long for its turn.
 const STEP: f64 = 0.1;
@@ -15,7 +15,7 @@ const OVERDUE: f64 = 0.25;
 /// Requirements of having a model: seconds until memory can be freed, seconds of loading, and
 /// whether another model in use would have to be unloaded.
 #[derive(Clone, Copy, Debug, Default)]
-struct Room {
+struct Placement {
     wait: f64,
     load: f64,
     displaces: bool,
@@ -27,7 +27,7 @@ struct Room {
 pub(super) fn all_slots(world: &World, now: Time, model: ModelId, size: u8) -> Vec<Slot> {
     let mut slots = slots(world, now, model, size);
     for (id, adapter) in &world.adapters {
-        let off = adapter.state().is_off() || adapter.state().stops_for_good();
+        let off = adapter.state().is_off() || adapter.state().stops_normally();
         if off && eligible::is_eligible(world, *id) && eligible::takes(world, adapter, model) {
             let free = adapter.cold_start() + estimates::load_time(world, *id, model);
             slots.push(Slot { free, ..slot(world, now, *id, adapter, model, size) });
@@ -53,7 +53,7 @@ pub(super) fn rows_ahead(world: &World, slot: Slot, model: ModelId, size: u8) ->
 pub(super) fn slots(world: &World, now: Time, model: ModelId, size: u8) -> Vec<Slot> {
     let on = |(id, adapter): &(&AdapterId, &Adapter)| {
         let takes = adapter.state().is_on() && eligible::takes(world, adapter, model);
-        takes && !trust::is_on_trial(world, **id, adapter, model)
+        takes && !reliability::must_shadow(world, **id, adapter, model)
     };
     let on = world.adapters.iter().filter(on);
     on.map(|(id, adapter)| slot(world, now, *id, adapter, model, size)).collect()
@@ -71,7 +71,7 @@ pub(super) fn slot(
     let service = estimates::service(world, id, model, size);
     let comes = adapter.state().loads(model);
     let needs = Some((id, adapter)).filter(|_| !loaded && !comes);
-    let room = needs.map_or(Room::default(), |needs| room(world, now, needs, model));
+    let placement = needs.map_or(Placement::default(), |needs| placement(world, now, needs, model));
     let turn = turn(world, now, id, adapter).filter(|_| loaded);
     let free = turn.unwrap_or_else(|| remaining(world, now, id, adapter));
     let max_rows = estimates::max_rows(world, id, model);
@@ -79,34 +79,39 @@ pub(super) fn slot(
     let takes_next = loaded && takes_next(world, adapter, model, max_rows);
     Slot {
         adapter: id,
-        free: free.max(room.wait) + room.load,
+        free: free.max(placement.wait) + placement.load,
         alpha: service.alpha(),
         beta: service.beta(),
         caution: service.caution(),
         max_rows,
-        idle: (adapter.state().is_idle() && room.wait <= 0.0) || takes_turns || takes_next,
+        idle: (adapter.state().is_idle() && placement.wait <= 0.0) || takes_turns || takes_next,
         loaded,
-        displaces: room.displaces,
-        loss: room.loss,
+        displaces: placement.displaces,
+        loss: placement.loss,
         measured: service.is_measured(),
     }
 }
 
 /// Returns the requirements of loading a model, including later reloads of the models in use that
 /// it displaces.
-fn room(world: &World, now: Time, (id, adapter): (AdapterId, &Adapter), model: ModelId) -> Room {
+fn placement(
+    world: &World,
+    now: Time,
+    (id, adapter): (AdapterId, &Adapter),
+    model: ModelId,
+) -> Placement {
     let load = estimates::load_time(world, id, model);
-    if let Some(victims) = places::victims(world, now, id, model) {
-        let missed =
-            victims.iter().filter(|victim| places::is_missed(world, now, id, adapter, **victim));
-        let again: f64 = missed.map(|victim| estimates::load_time(world, id, *victim)).sum();
-        let loss = places::loss(world, now, id, &victims);
-        return Room { wait: 0.0, load: load + again, displaces: again > 0.0, loss };
+    if let Some(victims) = eviction::victims(world, now, id, model) {
+        let in_use =
+            victims.iter().filter(|victim| eviction::is_in_use(world, now, id, adapter, **victim));
+        let again: f64 = in_use.map(|victim| estimates::load_time(world, id, *victim)).sum();
+        let loss = eviction::loss(world, now, id, &victims);
+        return Placement { wait: 0.0, load: load + again, displaces: again > 0.0, loss };
     }
     let stay =
-        adapter.replicas.iter().map(|(other, replica)| places::stays(world, id, *other, replica));
+        adapter.replicas.iter().map(|(other, replica)| eviction::stays(world, id, *other, replica));
     let wait = stay.filter(|at| *at > now).min().map_or(0.0, |at| at.since(now).as_secs_f64());
-    Room { wait, load, displaces: true, loss: 0.0 }
+    Placement { wait, load, displaces: true, loss: 0.0 }
 }
 
 /// Returns the seconds until an adapter that loads another model can run a batch of a loaded one.
@@ -154,13 +159,13 @@ fn takes_next(world: &World, adapter: &Adapter, model: ModelId, max_rows: u32) -
 }
 
 /// Returns the earliest time at which an idle adapter may unload a model for this one.
-pub(super) fn room_at(world: &World, now: Time, model: ModelId) -> Option<Time> {
+pub(super) fn memory_free_at(world: &World, now: Time, model: ModelId) -> Option<Time> {
     let idle = world
         .adapters
         .iter()
         .filter(|(_, a)| a.state().is_idle() && eligible::takes(world, a, model));
     let stays = idle.flat_map(|(id, adapter)| {
-        adapter.replicas.iter().map(|(other, replica)| places::stays(world, *id, *other, replica))
+        adapter.replicas.iter().map(|(other, replica)| eviction::stays(world, *id, *other, replica))
     });
     stays.filter(|at| *at > now).min()
 }

@@ -1,7 +1,7 @@
 //! State of one adapter, as known to the scheduler.
 
 use super::batch::Batch;
-use super::event::{Fault, Wish};
+use super::event::{AdapterMode, Fault};
 use super::ids::{BatchId, Incarnation, ModelId, Time};
 use super::settings::AdapterProfile;
 use std::collections::BTreeMap;
@@ -130,7 +130,7 @@ pub struct State {
     /// Batches with the worker, in the order in which it runs them; only while it is on or draining.
     pub running: Vec<Running>,
     /// Time since which it has had no work, if it is idle.
-    pub(super) rested: Time,
+    pub(super) idle_from: Time,
 }
 
 impl State {
@@ -139,7 +139,7 @@ impl State {
         lifecycle: Lifecycle::Off,
         load: None,
         running: Vec::new(),
-        rested: Time(std::time::Duration::ZERO),
+        idle_from: Time(std::time::Duration::ZERO),
     };
 
     /// Returns its activity, for operators.
@@ -164,7 +164,7 @@ impl State {
             Lifecycle::On | Lifecycle::Draining => {
                 let load = self.load.map(|load| load.since);
                 let running = self.running.first().map(|running| running.since);
-                load.or(running).or(Some(self.rested))
+                load.or(running).or(Some(self.idle_from))
             }
             Lifecycle::Starting { since, .. }
             | Lifecycle::Stopping { since, .. }
@@ -202,7 +202,7 @@ impl State {
 
     /// Returns the time since which it is idle, if it is.
     pub fn idle_since(&self) -> Option<Time> {
-        self.is_idle().then_some(self.rested)
+        self.is_idle().then_some(self.idle_from)
     }
 
     /// Returns whether it is on without a load.
@@ -241,7 +241,7 @@ impl State {
     }
 
     /// Returns whether its worker stops without a fault.
-    pub fn stops_for_good(&self) -> bool {
+    pub fn stops_normally(&self) -> bool {
         matches!(self.lifecycle, Lifecycle::Stopping { fault: None, .. })
     }
 
@@ -261,14 +261,14 @@ impl State {
 #[derive(Clone, Copy, Debug)]
 pub struct AdapterView<'a> {
     pub state: &'a State,
-    pub wish: Wish,
+    pub mode: AdapterMode,
     pub incarnation: Incarnation,
     /// Models that are loaded.
     pub replicas: &'a BTreeMap<ModelId, Replica>,
     pub last_fault: Option<Fault>,
     /// Validation batches in which its results must still agree with others before it answers
     /// itself.
-    pub trial: u32,
+    pub shadow_batches: u32,
     pub profile: &'a AdapterProfile,
     /// Learned time from spawning the worker to an open device.
     pub cold_start: Option<Duration>,

@@ -6,7 +6,7 @@
 //! warm adapter, or on all together if they do not fit into one batch.
 
 use super::adapter::Adapter;
-use super::event::Wish;
+use super::event::AdapterMode;
 use super::forecast::{Slot, level};
 use super::ids::ModelId;
 use super::service::Service;
@@ -20,15 +20,15 @@ const REACH: f64 = 1.25;
 
 /// Returns the latency that scheduling aims at for a request of `rows` rows, of a size as in
 /// [`super::ids::Shape`]: at least the target of the model.
-pub(super) fn aim_for(world: &World, model: ModelId, size: u8, rows: u32) -> Duration {
+pub(super) fn effective_for(world: &World, model: ModelId, size: u8, rows: u32) -> Duration {
     let slo = world.models.get(&model).map_or(Duration::ZERO, |profile| profile.slo);
     let least = least_time(world, model, size, rows).filter(|seconds| seconds.is_finite());
     least.map_or(slo, |seconds| slo.max(Duration::from_secs_f64((REACH * seconds).min(1e6))))
 }
 
 /// Returns the same for a request of one row.
-pub(super) fn aim(world: &World, model: ModelId) -> Duration {
-    aim_for(world, model, 0, 1)
+pub(super) fn effective(world: &World, model: ModelId) -> Duration {
+    effective_for(world, model, 0, 1)
 }
 
 /// Returns the least predicted time of one row; `None` where no adapter has been measured.
@@ -52,10 +52,10 @@ fn least_time(world: &World, model: ModelId, size: u8, rows: u32) -> Option<f64>
 fn is_usable(world: &World, adapter: &Adapter, model: ModelId) -> bool {
     let serves = adapter.profile.role == Role::Regular
         || eligible::is_bridged(world, adapter, model)
-        || eligible::stands_in(world);
+        || eligible::only_fallbacks_usable(world);
     serves
-        && adapter.is_there()
-        && adapter.wish != Wish::Off
+        && adapter.is_available()
+        && adapter.mode != AdapterMode::Off
         && !adapter.state().is_faulty()
         && adapter
             .known

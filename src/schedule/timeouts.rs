@@ -12,12 +12,12 @@ use super::world::World;
 /// Handles the passed deadlines of all adapters.
 pub(super) fn expire(world: &mut World, out: &mut Outbox, now: Time) {
     for adapter in world.adapters.values_mut() {
-        adapter.refused.retain(|_, until| *until > now);
-        adapter.crowded.retain(|_, until| *until > now);
+        adapter.refused_until.retain(|_, until| *until > now);
+        adapter.no_memory_until.retain(|_, until| *until > now);
     }
-    let bounds = world.settings.bounds;
+    let timeouts = world.settings.timeouts;
     let due = |id: &AdapterId| {
-        let deadline = world.adapters.get(id).and_then(|adapter| adapter.deadline(&bounds));
+        let deadline = world.adapters.get(id).and_then(|adapter| adapter.deadline(&timeouts));
         deadline.is_some_and(|deadline| deadline <= now)
     };
     let due: Vec<_> = world.order.iter().copied().filter(due).collect();
@@ -27,19 +27,19 @@ pub(super) fn expire(world: &mut World, out: &mut Outbox, now: Time) {
 }
 
 fn expire_one(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
-    let silence = world.settings.bounds.silence;
+    let heartbeat = world.settings.timeouts.heartbeat;
     let Some(adapter) = world.adapters.get_mut(&id) else { return };
-    let silent = adapter.alive + silence <= now;
+    let silent = adapter.last_heartbeat + heartbeat <= now;
     let state = adapter.state();
     match state.lifecycle {
         Lifecycle::Starting { .. } | Lifecycle::On | Lifecycle::Draining if silent => {
-            lifecycle::let_down(world, out, now, id, Fault::Silent);
+            lifecycle::fail_adapter(world, out, now, id, Fault::HeartbeatTimeout);
         }
         Lifecycle::Starting { .. } | Lifecycle::On if state.warms_up() => {
-            lifecycle::let_down(world, out, now, id, Fault::StartStuck)
+            lifecycle::fail_adapter(world, out, now, id, Fault::StartStuck)
         }
         Lifecycle::On | Lifecycle::Draining if !state.running.is_empty() => {
-            lifecycle::let_down(world, out, now, id, Fault::RunStuck)
+            lifecycle::fail_adapter(world, out, now, id, Fault::RunStuck)
         }
         Lifecycle::Stopping { killed: false, .. } => {
             adapter.kill(now);
@@ -47,7 +47,7 @@ fn expire_one(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
             out.push(Action::Kill { adapter: id, incarnation });
         }
         Lifecycle::Stopping { killed: true, fault, .. } => {
-            adapter.give_up(now, fault.unwrap_or(Fault::Silent));
+            adapter.mark_unreaped(now, fault.unwrap_or(Fault::HeartbeatTimeout));
         }
         Lifecycle::Quarantined { .. } => quarantine::end(adapter),
         Lifecycle::Off

@@ -3,7 +3,7 @@
 //! Where a start fits into the target, it is ski rental (Karlin et al., *Competitive randomized
 //! algorithms for nonuniform problems*, 1994): an adapter turns off when idling has cost as much as
 //! turning it on again will, so that it never wastes more than twice the least energy; or earlier,
-//! as learned from the last idle periods (`spells.rs`).
+//! as learned from the last idle periods (`idle_periods.rs`).
 //!
 //! Where a start makes requests late, each of them has a price:
 //!
@@ -15,17 +15,17 @@
 //! requests of the last starts that requests waited for, and watts idle; at least as long as a
 //! start takes, at most an hour. `penalty * late` is bounded. Where a start is hardly longer than
 //! the slack that the target leaves, the bound is higher, and the learned price of late requests
-//! counts too (`misses.rs`). Against an adversary that sends a request as soon as the adapter is
+//! counts too (`late_price.rs`). Against an adversary that sends a request as soon as the adapter is
 //! off, energy is at most `2 + (price + penalty * late) / start` times the least.
 
 use super::adapter::Adapter;
 use super::decision::Reason;
-use super::event::Wish;
+use super::event::AdapterMode;
 use super::ids::{AdapterId, Time};
 use super::outbox::Outbox;
-use super::start_price::{LATE_JOULES_MAX, LINGER};
+use super::start_cost::{LATE_JOULES_MAX, LINGER};
 use super::world::World;
-use super::{eligible, lifecycle, places, slots, start_price, target};
+use super::{eligible, eviction, lifecycle, slots, start_cost, target};
 use std::time::Duration;
 
 /// Maximum of seconds that an adapter stays on without need, whatever the estimates are.
@@ -35,8 +35,8 @@ const WAIT_MIN: f64 = 1e-3;
 /// Maximum value of misses while an adapter waits for work, where its start fits into the target:
 /// two watt-hours, or ten minutes. The misses of a start do not indicate how many requests arrived
 /// at once.
-const MISSES_JOULES_MAX: f64 = 7200.0;
-const MISSES_WAIT_MAX: f64 = 600.0;
+const LATE_PRICE_JOULES_MAX: f64 = 7200.0;
+const LATE_PRICE_WAIT_MAX: f64 = 600.0;
 /// Longest start, in multiples of the slack that the target leaves, up to which the learned price
 /// of late requests counts: beyond it almost every request that waits for a start is late.
 const SHARE_MAX: f64 = 2.0;
@@ -68,10 +68,10 @@ pub(super) struct Dispensable {
 pub(super) fn shrink_by_cost(world: &mut World, out: &mut Outbox, now: Time) -> bool {
     for id in world.best_first() {
         let Some(adapter) = world.adapters.get(&id) else { continue };
-        let joules = start_price::priced_joules(
+        let joules = start_cost::priced_joules(
             world,
             adapter,
-            start_price::start_seconds(world, id, adapter),
+            start_cost::start_seconds(world, id, adapter),
         );
         let break_even = idle_seconds(adapter, joules);
         let Some(adapter) = world.adapters.get_mut(&id) else { continue };
@@ -82,7 +82,7 @@ pub(super) fn shrink_by_cost(world: &mut World, out: &mut Outbox, now: Time) -> 
     }
     let mut any = false;
     while let Some(go) = dispensable(world).filter(|go| go.until <= now) {
-        if places::keeps_models(world, now, go.adapter, go.since) {
+        if eviction::keeps_models(world, now, go.adapter, go.since) {
             continue;
         }
         let millijoules = |joules: f64| (joules * 1e3) as u64;
@@ -91,11 +91,11 @@ pub(super) fn shrink_by_cost(world: &mut World, out: &mut Outbox, now: Time) -> 
             start_mj: millijoules(go.wait.start_joules),
             late_mj: millijoules(go.wait.late_joules),
         };
-        let in_vain =
+        let was_unused =
             |a: &Adapter| a.economy.early && !a.economy.served && a.economy.expected.is_some();
-        let in_vain = world.adapters.get(&go.adapter).is_some_and(in_vain);
-        let reason = if in_vain { Reason::DidNotCome } else { waited };
-        lifecycle::let_go(world, out, now, go.adapter, reason);
+        let was_unused = world.adapters.get(&go.adapter).is_some_and(was_unused);
+        let reason = if was_unused { Reason::DidNotCome } else { waited };
+        lifecycle::begin_draining(world, out, now, go.adapter, reason);
         any = true;
     }
     any
@@ -122,9 +122,9 @@ fn idle_seconds(adapter: &Adapter, joules: f64) -> f64 {
 pub(super) fn dispensable(world: &World) -> Option<Dispensable> {
     // An adapter that still warms up is not a reason to turn off those that serve.
     let serving = world.adapters.values().filter(|adapter| adapter.state().serves()).count();
-    let spare = eligible::on_for_good(world) > world.settings.min || world.closing.is_some();
+    let spare = eligible::counted_on(world) > world.settings.min || world.closing.is_some();
     let counted =
-        |id: &AdapterId| world.adapters.get(id).is_some_and(|a| eligible::is_on_for_good(world, a));
+        |id: &AdapterId| world.adapters.get(id).is_some_and(|a| eligible::counts_as_on(world, a));
     let candidates = world.order.iter().rev().filter(|id| spare || !counted(id));
     let candidates = candidates.filter_map(|id| until(world, *id, serving));
     candidates.min_by_key(|candidate| candidate.until)
@@ -133,7 +133,7 @@ pub(super) fn dispensable(world: &World) -> Option<Dispensable> {
 /// Returns the time until which this adapter stays on without work.
 fn until(world: &World, id: AdapterId, serving: usize) -> Option<Dispensable> {
     let adapter = world.adapters.get(&id)?;
-    if adapter.wish != Wish::Auto
+    if adapter.mode != AdapterMode::Auto
         || !adapter.state().serves()
         || eligible::stays_as_bridge(world, adapter)
     {
@@ -157,13 +157,13 @@ fn until(world: &World, id: AdapterId, serving: usize) -> Option<Dispensable> {
         Some(expected) => until.max(expected.until),
         None => until,
     };
-    let until = until.max(start_price::may_start_again(world, adapter));
+    let until = until.max(start_cost::may_start_again(world, adapter));
     Some(Dispensable { adapter: id, until, since, wait })
 }
 
 /// Returns the time that this adapter waits for work.
 pub(super) fn wait(world: &World, id: AdapterId, adapter: &Adapter) -> Wait {
-    let start = start_price::start_seconds(world, id, adapter);
+    let start = start_cost::start_seconds(world, id, adapter);
     let share = start_share(world, id, adapter, start);
     if share <= 1.0 {
         return learned_wait(world, adapter, start, 1.0);
@@ -178,12 +178,12 @@ pub(super) fn wait(world: &World, id: AdapterId, adapter: &Adapter) -> Wait {
 
 /// Returns the wait where every start makes requests late: until idling has cost as much as a start
 /// and its late requests, which are worth at most `bounds` times the usual bound.
-fn late_wait(world: &World, adapter: &Adapter, start: f64, bounds: f64) -> Wait {
-    let start_joules = start_price::activation_joules(world, adapter, start);
-    let late_joules = start_price::late_joules_up_to(
+fn late_wait(world: &World, adapter: &Adapter, start: f64, factor: f64) -> Wait {
+    let start_joules = start_cost::activation_joules(world, adapter, start);
+    let late_joules = start_cost::late_joules_up_to(
         world,
         adapter.economy.late_requests(),
-        bounds * LATE_JOULES_MAX,
+        factor * LATE_JOULES_MAX,
     );
     let seconds = idle_seconds(adapter, start_joules + late_joules);
     let seconds = seconds.clamp(start.min(WAIT_MAX), WAIT_MAX);
@@ -192,12 +192,17 @@ fn late_wait(world: &World, adapter: &Adapter, start: f64, bounds: f64) -> Wait 
 
 /// Returns the wait where starts fit into the target, or almost: at a price of late requests that
 /// follows their number, up to `bounds` times the usual bounds.
-fn learned_wait(world: &World, adapter: &Adapter, start: f64, bounds: f64) -> Wait {
-    let start_joules = start_price::activation_joules(world, adapter, start);
+fn learned_wait(world: &World, adapter: &Adapter, start: f64, factor: f64) -> Wait {
+    let start_joules = start_cost::activation_joules(world, adapter, start);
     let break_even = idle_seconds(adapter, start_joules);
-    let priced_joules = start_price::priced_joules(world, adapter, start);
-    let times = if world.hurries() { LINGER } else { adapter.economy.spells.wait().unwrap_or(1.0) };
-    let most = idle_seconds(adapter, bounds * MISSES_JOULES_MAX).min(bounds * MISSES_WAIT_MAX);
+    let priced_joules = start_cost::priced_joules(world, adapter, start);
+    let times = if world.prefers_latency() {
+        LINGER
+    } else {
+        adapter.economy.idle_periods.wait().unwrap_or(1.0)
+    };
+    let most =
+        idle_seconds(adapter, factor * LATE_PRICE_JOULES_MAX).min(factor * LATE_PRICE_WAIT_MAX);
     let most = most.max(break_even);
     let seconds = (idle_seconds(adapter, priced_joules) * times).min(most);
     let late_joules = priced_joules - start_joules;
@@ -210,7 +215,7 @@ fn start_share(world: &World, id: AdapterId, adapter: &Adapter, start: f64) -> f
     let used = adapter.replicas.iter().max_by_key(|(_, replica)| replica.used);
     used.map_or(0.0, |(model, _)| {
         let slot = slots::warm_slot(world, id, *model, 0);
-        let slack = target::aim(world, *model).as_secs_f64() - slot.batch(1) * slot.caution;
+        let slack = target::effective(world, *model).as_secs_f64() - slot.batch(1) * slot.caution;
         start / slack.max(1e-9)
     })
 }

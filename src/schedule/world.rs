@@ -2,10 +2,10 @@
 
 use super::adapter::Adapter;
 use super::arrival_rate::ArrivalRate;
-use super::bridge_spells::BridgeSpells;
-use super::expected::Ahead;
+use super::bridge_periods::BridgePeriods;
+use super::expected::ClientRecords;
 use super::ids::{AdapterId, BatchId, Incarnation, ModelId, Time};
-use super::misses::Misses;
+use super::late_price::LatePrice;
 use super::policy::{Goal, Load, Outstanding, Policy};
 use super::popularity::Popularity;
 use super::queue::Queue;
@@ -26,14 +26,14 @@ pub(super) struct World {
     pub(super) discovered: bool,
     pub(super) surplus_since: Option<Time>,
     /// Time at which rows that wait beside an idle adapter are considered again.
-    pub(super) look_again: Option<Time>,
+    pub(super) recheck_at: Option<Time>,
     /// Latest time at which an adapter must be turned on for the waiting rows.
     pub(super) start_at: Option<Time>,
-    pub(super) misses: Misses,
+    pub(super) late_price: LatePrice,
     pub(super) arrivals: ArrivalRate,
-    pub(super) bridge_spells: BridgeSpells,
+    pub(super) bridge_periods: BridgePeriods,
     pub(super) popularity: Popularity,
-    pub(super) ahead: Ahead,
+    pub(super) clients: ClientRecords,
     /// An unreliable adapter has just failed again.
     pub(super) failed_again: bool,
     /// No process can be started, for a cause in the server's environment; no adapter is turned on
@@ -76,13 +76,13 @@ impl World {
             order: Vec::new(),
             discovered: false,
             surplus_since: None,
-            look_again: None,
+            recheck_at: None,
             start_at: None,
-            misses: Misses::default(),
+            late_price: LatePrice::default(),
             arrivals: ArrivalRate::default(),
-            bridge_spells: BridgeSpells::default(),
+            bridge_periods: BridgePeriods::default(),
             popularity: Popularity::default(),
-            ahead: Ahead::default(),
+            clients: ClientRecords::default(),
             failed_again: false,
             starts_blocked: false,
             failed_starts: 0,
@@ -118,17 +118,17 @@ impl World {
 
     /// Returns whether rows go to the adapters that need the least energy for them, as long as they
     /// meet the target there, instead of to those that serve them earliest.
-    pub(super) fn packs(&self) -> bool {
+    pub(super) fn prefers_energy(&self) -> bool {
         matches!(self.goal(), Some(Goal::Balanced | Goal::Energy)) && self.closing.is_none()
     }
 
     /// Returns whether short answer times come first.
-    pub(super) fn hurries(&self) -> bool {
+    pub(super) fn prefers_latency(&self) -> bool {
         self.goal() == Some(Goal::Latency)
     }
 
     /// Returns whether rows should wait for larger batches as long as they may.
-    pub(super) fn waits_for_company(&self) -> bool {
+    pub(super) fn delays_batches(&self) -> bool {
         self.goal() == Some(Goal::Energy)
     }
 
@@ -137,7 +137,7 @@ impl World {
         let queue = &self.queue;
         Outstanding {
             queued: Load { rows: queue.rows(), requests: queue.len() as u64 },
-            in_flight: Load { rows: queue.flying_rows(), requests: queue.flying() as u64 },
+            in_flight: Load { rows: queue.in_flight_rows(), requests: queue.in_flight() as u64 },
         }
     }
 
@@ -152,7 +152,7 @@ impl World {
 
     fn goal(&self) -> Option<Goal> {
         match self.settings.policy {
-            Policy::Cost { goal, .. } | Policy::ByHand { goal } => Some(goal),
+            Policy::Cost { goal, .. } | Policy::Manual { goal } => Some(goal),
             Policy::Concurrency { .. } => None,
         }
     }

@@ -171,7 +171,7 @@ fn run(
     // A rival law counts adapters by their rates, which are those of the model with the most
     // requests.
     let machines = mix.machines(trace.main_model())?;
-    let options = Options { policy: Policy::ByHand { goal: Goal::Balanced }, ..options };
+    let options = Options { policy: Policy::Manual { goal: Goal::Balanced }, ..options };
     let mut law = spec.build(&machines, slo, &trace.times());
     world::simulate(trace, mix, &options, Some(law.as_mut()))
 }

@@ -234,7 +234,7 @@ impl Situation {
     }
 
     fn all_on(&self) -> anyhow::Result<Case> {
-        let policy = Policy::ByHand { goal: Goal::Balanced };
+        let policy = Policy::Manual { goal: Goal::Balanced };
         let options = Options { policy, min: 0, ..self.options() };
         let machines = self.mix.machines(self.trace.main_model())?;
         let mut law = Spec::AllOn.build(&machines, self.slo, &self.trace.times());

@@ -13,8 +13,8 @@ use super::trace::Trace;
 use introduce::settings;
 pub use restarts::{RestartState, simulate_restarts};
 use schedule::{
-    Action, AdapterId, Arrival, BatchId, ClientId, Event, Incarnation, ModelId, ModelProfile,
-    Policy, RequestId, Role, Scheduler, Shape, Time, Wish,
+    Action, AdapterId, AdapterMode, Arrival, BatchId, ClientId, Event, Incarnation, ModelId,
+    ModelProfile, Policy, RequestId, Role, Scheduler, Shape, Time,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,7 +29,7 @@ const START_NOISE: f64 = 0.2;
 /// Options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The policy; `ByHand` if a law decides.
+    /// The policy; `Manual` if a law decides.
     pub policy: Policy,
     /// Latency target in seconds, of models without their own.
     pub slo: f64,
@@ -447,11 +447,11 @@ impl<'a> SimulatedWorld<'a> {
             let wanted = self.wanted.get(at).copied().unwrap_or(before);
             if wanted != before {
                 let adapter = AdapterId(at as u32);
-                let wish = if wanted { Wish::On } else { Wish::Off };
-                self.happen(now, Event::Wished { adapter, wish });
+                let mode = if wanted { AdapterMode::On } else { AdapterMode::Off };
+                self.happen(now, Event::ModeSet { adapter, mode });
                 if !wanted {
                     // Auto, not Off: requests may wait until the law wants the adapter again.
-                    self.happen(now, Event::Wished { adapter, wish: Wish::Auto });
+                    self.happen(now, Event::ModeSet { adapter, mode: AdapterMode::Auto });
                 }
             }
         }
@@ -475,7 +475,7 @@ impl<'a> SimulatedWorld<'a> {
         self.run.span = self.now;
         let end = time(self.now.max(self.ends_at));
         let adapters = (0..self.plants.len()).map(|at| AdapterId(at as u32));
-        let known = |id| self.scheduler.recollection(end, id).unwrap_or_default();
+        let known = |id| self.scheduler.learned_profile(end, id).unwrap_or_default();
         self.run.learned = RestartState {
             policy: self.scheduler.learned(end),
             adapters: adapters.map(known).collect(),

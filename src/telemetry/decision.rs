@@ -82,14 +82,16 @@ fn text(reason: &Reason, at: Time, names: &DecisionNames<'_>) -> String {
         Reason::Memory { needed, free } => {
             format!("another model needs {}; {} are free", bytes(needed), bytes(free))
         }
-        Reason::Room { held, room } => format!(
+        Reason::MemoryBudget { held, budget: room } => format!(
             "other programs need the memory: models use {}, their budget is {}",
             bytes(held),
             bytes(room)
         ),
         Reason::Withdrawn => "the model is not served any more".to_owned(),
         Reason::Operator => "requested by the operator".to_owned(),
-        Reason::Fault { fault, strikes, backoff } => fault_text(fault, names, strikes, backoff),
+        Reason::Fault { fault, consecutive_faults: n, backoff } => {
+            fault_text(fault, names, n, backoff)
+        }
         Reason::OutOfMemory => {
             let cause = names.fault.unwrap_or("worker was killed");
             format!("{cause}; not a fault of the adapter")
@@ -149,18 +151,18 @@ fn latency_text(
     format!("{queued} {served}; target {}; {ready}", time(target))
 }
 
-fn fault_text(fault: Fault, names: &DecisionNames<'_>, strikes: u32, backoff: Duration) -> String {
+fn fault_text(fault: Fault, names: &DecisionNames<'_>, faults: u32, backoff: Duration) -> String {
     let cause = match names.fault {
         Some(detail) => format!("{} ({detail})", fault_label(fault)),
         None => fault_label(fault).to_owned(),
     };
-    format!("{cause}; consecutive faults: {strikes}; next try in {}", time(backoff))
+    format!("{cause}; consecutive faults: {faults}; next try in {}", time(backoff))
 }
 
 fn fault_label(fault: Fault) -> &'static str {
     match fault {
         Fault::Crashed => "worker ended unexpectedly",
-        Fault::Silent => "worker heartbeat timed out",
+        Fault::HeartbeatTimeout => "worker heartbeat timed out",
         Fault::StartStuck => "start timed out",
         Fault::RunStuck => "batch timed out",
         Fault::Device => "device failed",

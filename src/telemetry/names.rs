@@ -1,6 +1,6 @@
 //! JSON names of the scheduler's enums, which do not depend on serde.
 
-use schedule::{Activity, Change, Reason, Wish};
+use schedule::{Activity, AdapterMode, Change, Reason};
 use serde::Serializer;
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub(crate) fn activities<S: Serializer>(
     serializer.collect_map(by_adapter.iter().map(|(adapter, doing)| (adapter, doing.as_str())))
 }
 
-pub(crate) fn mode<S: Serializer>(mode: &Wish, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn mode<S: Serializer>(mode: &AdapterMode, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(mode.as_str())
 }
 

@@ -63,7 +63,7 @@ fn off() -> Vec<(Change, Reason)> {
     ];
     let faults = [
         Fault::Crashed,
-        Fault::Silent,
+        Fault::HeartbeatTimeout,
         Fault::StartStuck,
         Fault::RunStuck,
         Fault::Device,
@@ -72,7 +72,7 @@ fn off() -> Vec<(Change, Reason)> {
         Fault::Protocol,
         Fault::InUse,
     ];
-    let fault = |fault| Reason::Fault { fault, strikes: 2, backoff: ms(4000) };
+    let fault = |fault| Reason::Fault { fault, consecutive_faults: 2, backoff: ms(4000) };
     let quarantines =
         faults.map(fault).into_iter().chain([Reason::OutOfMemory, Reason::Environment]);
     let drains = drains.map(|reason| (Change::Drain, reason));
@@ -84,7 +84,7 @@ fn models() -> Vec<(Change, Reason)> {
         (Change::Load(MODEL), Reason::Ahead),
         (Change::Unload(MODEL), Reason::NotBridged),
         (Change::Unload(MODEL), Reason::Memory { needed: 900 << 20, free: 100 << 20 }),
-        (Change::Unload(MODEL), Reason::Room { held: 900 << 20, room: 100 << 20 }),
+        (Change::Unload(MODEL), Reason::MemoryBudget { held: 900 << 20, budget: 100 << 20 }),
         (Change::Unload(MODEL), Reason::Withdrawn),
     ]
 }

@@ -5,7 +5,7 @@ use super::recent::{LatencyView, RecentView};
 use super::sample::Sample;
 use adapter::entry::AdapterEntry;
 use adapter::sensors::Reading;
-use schedule::{Activity, Change, Reason, Wish};
+use schedule::{Activity, AdapterMode, Change, Reason};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ pub struct AdapterView {
     pub activity: Option<Activity>,
     /// The mode set by the operator.
     #[serde(serialize_with = "names::mode")]
-    pub mode: Wish,
+    pub mode: AdapterMode,
     /// Beginning of the activity, in milliseconds since the server started.
     pub since_ms: u64,
     /// While starting or loading: the current step, such as `warming up digits (2 of 5)`.
@@ -104,7 +104,7 @@ impl From<AdapterEntry> for AdapterView {
         AdapterView {
             entry,
             activity: None,
-            mode: Wish::Off,
+            mode: AdapterMode::Off,
             since_ms: 0,
             phase: None,
             retry_at_ms: None,
@@ -273,6 +273,6 @@ impl AdapterView {
             unreachable: false,
             probe: None,
         };
-        AdapterView { activity, mode: Wish::Auto, ..entry.into() }
+        AdapterView { activity, mode: AdapterMode::Auto, ..entry.into() }
     }
 }

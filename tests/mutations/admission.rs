@@ -12,8 +12,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what is due later counts as waiting before",
         "queue.rs",
-        "line.range(..place)",
-        "line.range(..)",
+        "own.range(..place)",
+        "own.range(..)",
     ),
     mutant(
         "all that others wait for goes before",

@@ -14,13 +14,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a bridge counts for the minimum and the maximum",
         "eligible.rs",
-        "(adapter.profile.role == Role::Regular || adapter.wish",
-        "(adapter.profile.role != Role::Fallback\n                || adapter.wish",
+        "(adapter.profile.role == Role::Regular\n            || adapter.mode",
+        "(adapter.profile.role != Role::Fallback\n            || adapter.mode",
     ),
     mutant(
         "a bridge is not turned on",
         "scheduler.rs",
-        "        bridge::keep_bridges(world, out, now);\n",
+        "        bridge::turn_on_bridges(world, out, now);\n",
         "",
     ),
     mutant(
@@ -44,7 +44,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a bridge that does not serve a model is a place for it",
         "eligible.rs",
-        "            && may_play(world, adapter, model)\n",
+        "            && role_permits(world, adapter, model)\n",
         "",
     ),
     mutant(
@@ -62,7 +62,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a bridge does not replace adapters that are not usable",
         "eligible.rs",
-        "        || is_bridged(world, adapter, model)\n        || stands_in(world)",
+        "        || is_bridged(world, adapter, model)\n        || only_fallbacks_usable(world)",
         "        || is_bridged(world, adapter, model)",
     ),
     mutant(
@@ -80,8 +80,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "rows that a bridge serves in time start another adapter",
         "eligible.rs",
-        "adapter.profile.role != Role::Fallback ||",
-        "adapter.profile.role == Role::Regular ||",
+        "adapter.profile.role != Role::Fallback\n            ||",
+        "adapter.profile.role == Role::Regular\n            ||",
     ),
     // The aim.
     mutant(
@@ -105,25 +105,25 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a request is due after the time of one row",
         "admission.rs",
-        "target::aim_for(world, model, arrival.shape.size, rows.max(1))",
-        "target::aim(world, model)",
+        "target::effective_for(world, model, arrival.shape.size, rows.max(1))",
+        "target::effective(world, model)",
     ),
     mutant(
         "the aim expects help of adapters that the operator keeps off",
         "target.rs",
-        "&& adapter.wish != Wish::Off",
+        "&& adapter.mode != AdapterMode::Off",
         "",
     ),
     // Light traffic.
     mutant(
         "idle power is ignored under light traffic",
-        "light.rs",
+        "energy_rank.rs",
         "+ idle_watts / world.arrivals.now(now).max(RATE_MIN)",
         "",
     ),
     mutant(
         "idle power counts under heavy traffic as under light traffic",
-        "light.rs",
+        "energy_rank.rs",
         "world.arrivals.now(now).max(RATE_MIN)",
         "RATE_MIN",
     ),
@@ -135,31 +135,31 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "an adapter that needed help is preferred",
-        "light.rs",
+        "energy_rank.rs",
         "late && needed_help(world, now, slot.adapter)",
         "false",
     ),
     mutant(
         "the need for help is never forgotten",
-        "helped.rs",
+        "help_record.rs",
         "self.at.is_some_and(|at| now.0.as_secs_f64() - at < self.counts)",
         "self.at.is_some()\n",
     ),
     mutant(
         "the need for help is forgotten as soon each time",
-        "helped.rs",
+        "help_record.rs",
         "if soon { longer }",
         "if false { longer }",
     ),
     mutant(
         "an adapter with late rows is not remembered to need help",
         "cost.rs",
-        "        light::note_help(world, now, &served);\n",
+        "        energy_rank::record_help(world, now, &served);\n",
         "        let _ = served;\n",
     ),
     mutant(
         "light traffic is looked at where no start makes requests late",
-        "light.rs",
+        "energy_rank.rs",
         "fits.next().is_none()",
         "true",
     ),
@@ -167,12 +167,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "late requests cost nothing",
         "wait.rs",
-        "        adapter.economy.late_requests(),\n        bounds * LATE_JOULES_MAX,",
-        "        0.0 * adapter.economy.late_requests(),\n        bounds * LATE_JOULES_MAX,",
+        "        adapter.economy.late_requests(),\n        factor * LATE_JOULES_MAX,",
+        "        0.0 * adapter.economy.late_requests(),\n        factor * LATE_JOULES_MAX,",
     ),
     mutant(
         "the penalty for late requests has no bound",
-        "start_price.rs",
+        "start_cost.rs",
         ".min(most) * times",
         "* times",
     ),
@@ -203,7 +203,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "the latency goal does not raise the penalty for late requests",
-        "start_price.rs",
+        "start_cost.rs",
         "{ LINGER } else { 1.0 }",
         "{ 1.0 } else { 1.0 }",
     ),
@@ -216,58 +216,68 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     // Starts ahead of regular clients.
     mutant(
         "a forecast needs no samples",
-        "rhythm.rs",
+        "client_pattern.rs",
         "if self.pauses.len() < ENOUGH {",
         "if false {",
     ),
     mutant(
         "a forecast is used whatever it costs",
-        "rhythm.rs",
+        "client_pattern.rs",
         "(cost < WORTH * waiting).then(",
         "true.then(",
     ),
     mutant(
         "a window of any width is a forecast",
-        "rhythm.rs",
+        "client_pattern.rs",
         "if high - low > WIDTH_MAX * low {",
         "if false {",
     ),
-    mutant("a window has no margin", "rhythm.rs", "high + MARGIN + MARGIN_SHARE * high", "high"),
-    mutant("an adapter turns off for a very short time", "rhythm.rs", "< SHORTEST {", "< 0.0 {"),
+    mutant(
+        "a window has no margin",
+        "client_pattern.rs",
+        "high + MARGIN + MARGIN_SHARE * high",
+        "high",
+    ),
+    mutant(
+        "an adapter turns off for a very short time",
+        "client_pattern.rs",
+        "< SHORTEST {",
+        "< 0.0 {",
+    ),
     mutant(
         "a client that found the adapter ready teaches what a miss costs",
-        "rhythm.rs",
+        "client_pattern.rs",
         "(!ready).then_some(0)",
         "Some(0)",
     ),
     mutant(
         "adapters start ahead where that is turned off",
-        "ahead.rs",
-        "world.settings.ahead\n        && world.closing",
+        "early_start.rs",
+        "world.settings.early_starts\n        && world.closing",
         "world.closing",
     ),
     mutant(
         "nothing is turned off early after a forecast",
-        "ahead.rs",
-        "early::after_forecast(world, out, now);",
+        "early_start.rs",
+        "early_stop::after_forecast(world, out, now);",
         "",
     ),
     mutant(
         "an adapter turns off early although another client may come",
-        "early.rs",
+        "early_stop.rs",
         "all || recent.all(",
         "true || recent.all(",
     ),
     mutant(
         "the minimum turns off early",
-        "early.rs",
-        "if lets_go && eligible::on_for_good(world) > world.settings.min {",
-        "if lets_go {",
+        "early_stop.rs",
+        "if may_drain && eligible::counted_on(world) > world.settings.min {",
+        "if may_drain {",
     ),
     mutant(
         "an adapter that the operator keeps on turns off early",
-        "early.rs",
-        "&& adapter.wish == Wish::Auto",
+        "early_stop.rs",
+        "&& adapter.mode == AdapterMode::Auto",
         "",
     ),
     mutant(
@@ -291,24 +301,24 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the end of a plan is not waited for",
         "scheduler.rs",
-        ".chain(ahead::ahead_due(world)).min()",
+        ".chain(early_start::plans_due(world)).min()",
         ".min()",
     ),
     mutant(
         "a card starts at once after one spell that was too much for the bridge",
-        "bridge_spells.rs",
+        "bridge_periods.rs",
         "const SHORT_FROM: f64 = 0.7;",
         "const SHORT_FROM: f64 = 0.4;",
     ),
     mutant(
         "that a bridge fell short is forgotten",
         "bridge.rs",
-        "world.bridge_spells.short = short;",
+        "world.bridge_periods.short = short;",
         "let _ = short;",
     ),
     mutant(
         "spells that a card served count for the bridge",
-        "bridge_spells.rs",
+        "bridge_periods.rs",
         "if self.counts {",
         "if true {",
     ),

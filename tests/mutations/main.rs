@@ -12,8 +12,8 @@
 mod adapters;
 mod admission;
 mod elastic;
+mod eviction;
 mod memory;
-mod places;
 mod requests;
 mod routing;
 mod scaling;
@@ -51,7 +51,7 @@ const THEMES: [&[Mutant]; 11] = [
     waits::MUTANTS,
     memory::MUTANTS,
     elastic::MUTANTS,
-    places::MUTANTS,
+    eviction::MUTANTS,
 ];
 
 /// One bug: a file of `src/schedule`, a text that occurs in it once, and its replacement.

@@ -63,8 +63,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what there was no memory for is never tried again",
         "timeouts.rs",
-        "crowded.retain(|_, until| *until > now)",
-        "crowded.retain(|_, _| true)",
+        "no_memory_until.retain(|_, until| *until > now)",
+        "no_memory_until.retain(|_, _| true)",
     ),
     mutant(
         "nobody wakes up when a refusal ends",
@@ -76,26 +76,26 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what other programs use does not matter",
         "adapter.rs",
-        "self.profile.memory.into_iter().chain(self.left).min()",
+        "self.profile.memory.into_iter().chain(self.memory_budget).min()",
         "self.profile.memory",
     ),
     mutant(
         "what is allowed does not matter",
         "adapter.rs",
-        "self.profile.memory.into_iter().chain(self.left).min()",
-        "self.left.or(self.profile.memory)",
+        "self.profile.memory.into_iter().chain(self.memory_budget).min()",
+        "self.memory_budget.or(self.profile.memory)",
     ),
     mutant(
         "who has no room for a model takes it before one that has",
         "eligible.rs",
-        "(has_room(world, adapter, model) || !anyone_has_room(world, model))",
+        "(has_memory(world, adapter, model) || !any_has_memory(world, model))",
         "true",
     ),
     mutant(
         "what nobody has room for is tried nowhere",
         "eligible.rs",
-        "(has_room(world, adapter, model) || !anyone_has_room(world, model))",
-        "has_room(world, adapter, model)",
+        "(has_memory(world, adapter, model) || !any_has_memory(world, model))",
+        "has_memory(world, adapter, model)",
     ),
     mutant(
         "an adapter that the operator holds off has room",
@@ -106,12 +106,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "who has a model needs room for it",
         "eligible.rs",
-        "adapter.holds(model)\n        || adapter.left",
-        "adapter.left",
+        "adapter.holds(model)\n        || adapter",
+        "adapter",
     ),
     mutant(
         "what would not fit alone waits for room for ever",
-        "places.rs",
+        "eviction.rs",
         ".saturating_sub(budget).min(held);",
         ".saturating_sub(budget);",
     ),
@@ -125,7 +125,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what is missed is given back",
         "prepare.rs",
-        "find(|(model, _)| !places::is_missed(world, now, id, adapter, *model))",
+        "find(|(model, _)| !eviction::is_in_use(world, now, id, adapter, *model))",
         "next()",
     ),
     mutant(
@@ -186,21 +186,21 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "workers end their batches beyond the deadline",
         "scheduler.rs",
-        "        scale::cut(world, out, now);\n",
+        "        scale::stop_at_deadline(world, out, now);\n",
         "",
     ),
     // Trust.
     mutant(
         "who fails in turns is waited for",
         "availability.rs",
-        "(failed_again && !tries_on())",
+        "(failed_again && !any_worth_waiting_for())",
         "false",
     ),
     mutant(
         "one that serves is no reason to wait",
         "availability.rs",
-        "(serves || (comes && trust::is_trusted(world, adapter)))",
-        "comes && trust::is_trusted(world, adapter)",
+        "(serves || (comes && reliability::is_reliable(world, adapter)))",
+        "comes && reliability::is_reliable(world, adapter)",
     ),
     mutant(
         "who failed while nobody waited turns the next away",
@@ -216,31 +216,31 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "who fails at every start is waited for",
-        "trust.rs",
-        "adapter.strikes <= retries",
-        "adapter.strikes < u32::MAX - retries\n",
+        "reliability.rs",
+        "adapter.consecutive_faults <= retries",
+        "adapter.consecutive_faults < u32::MAX - retries\n",
     ),
     mutant(
         "who halves again and again is waited for",
-        "trust.rs",
+        "reliability.rs",
         "retries + halvings_max(world),",
         "retries + 1000,",
     ),
     mutant(
         "who halves is not waited for",
-        "trust.rs",
+        "reliability.rs",
         "retries + halvings_max(world),",
         "retries,",
     ),
     mutant(
         "who gets stuck at every start is waited for as long as who crashes",
-        "trust.rs",
+        "reliability.rs",
         "Some(Fault::StartStuck) => 1,",
         "",
     ),
     mutant(
         "who got stuck once is not started again",
-        "trust.rs",
+        "reliability.rs",
         "Some(Fault::StartStuck) => 1,",
         "Some(Fault::StartStuck) => 0,",
     ),

@@ -6,8 +6,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the next time slice of a request is rejected where the queue is full",
         "admission.rs",
-        "if !arrival.continues && !has_place(world, out, now, order, &arrival) {",
-        "if !has_place(world, out, now, order, &arrival) {",
+        "if !arrival.continues && !make_place(world, out, now, order, &arrival) {",
+        "if !make_place(world, out, now, order, &arrival) {",
     ),
     mutant(
         "the next time slice of a request counts as an arrival of its client",
@@ -86,38 +86,38 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "shapes are mixed in a batch",
         "queue.rs",
-        "Lane { model, shape, group: 0 }",
-        "Lane { model, shape: super::ids::Shape { number: 0, ..shape }, group: 0 }",
+        "QueueKey { model, shape, group: 0 }",
+        "QueueKey { model, shape: super::ids::Shape { number: 0, ..shape }, group: 0 }",
     ),
     mutant(
         "a full batch waits for company",
         "lists.rs",
-        "lane.group != 0 || self.rows >= max_rows",
-        "lane.group != 0",
+        "key.group != 0 || self.rows >= max_rows",
+        "key.group != 0",
     ),
     mutant(
         "who was taken apart waits for company",
         "lists.rs",
-        "lane.group != 0 || self.rows >= max_rows",
+        "key.group != 0 || self.rows >= max_rows",
         "self.rows >= max_rows",
     ),
     mutant(
         "a batch that is no longer full does not wait for company",
         "lists.rs",
-        "            self.prompt.remove(&(place, lane));\n",
+        "            self.immediate.remove(&(place, key));\n",
         "",
     ),
     mutant(
         "a new limit of rows leaves batches waiting that are full by now",
         "lists.rs",
-        "model.move_head(*lane, before, waiting.head(*lane, max_rows));",
+        "model.move_head(*key, before, waiting.head(*key, max_rows));",
         "let _ = before;",
     ),
     mutant(
         "whoever has company overtakes those who have waited long enough",
         "queue.rs",
-        "if oldest.ripe <= now => Some(prompt.min(oldest))",
-        "if oldest.ripe <= now && false => Some(prompt.min(oldest))",
+        "if oldest.ready <= now => Some(immediate.min(oldest))",
+        "if oldest.ready <= now && false => Some(immediate.min(oldest))",
     ),
     mutant(
         "on the way down one still waits for company",
@@ -134,7 +134,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "whoever waits for company is forgotten",
         "dispatch.rs",
-        "look_again_at(world, unripe);",
+        "recheck_by(world, not_ready);",
         "",
     ),
     // Answers.
@@ -147,7 +147,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "rows of a forgotten request stay in flight",
         "queue.rs",
-        "        self.flying_rows -= u64::from(request.flying_rows());\n        let rows",
+        "        self.in_flight_rows -= u64::from(request.in_flight_rows());\n        let rows",
         "        let rows",
     ),
     mutant(
@@ -197,7 +197,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "what failed together runs together again",
         "requests.rs",
-        "|request| request.lane.group = group",
+        "|request| request.key.group = group",
         "|_| ()",
     ),
     mutant(
@@ -352,32 +352,32 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "requests wait however long a quarantine is",
         "availability.rs",
-        "Lifecycle::Quarantined { until, .. } => starts && trusted && until <= now + patience,",
-        "Lifecycle::Quarantined { .. } => trusted,",
+        "Lifecycle::Quarantined { until, .. } => {\n                starts && reliable && until <= now + quarantine_wait_max\n            }",
+        "Lifecycle::Quarantined { .. } => reliable,",
     ),
     mutant(
         "requests wait however long a quarantine will be",
         "availability.rs",
-        "trusted && quarantine::backoff(world, adapter.strikes) <= patience",
-        "trusted",
+        "reliable\n                    && quarantine::backoff(world, adapter.consecutive_faults) <= quarantine_wait_max",
+        "reliable",
     ),
     mutant(
         "nobody waits for an adapter that is quarantined soon",
         "availability.rs",
-        "trusted && quarantine::backoff(world, adapter.strikes) <= patience",
+        "reliable\n                    && quarantine::backoff(world, adapter.consecutive_faults) <= quarantine_wait_max",
         "false",
     ),
     mutant(
         "requests wait for what the operator keeps off",
         "availability.rs",
-        "&& adapter.wish != Wish::Off\n        && match",
+        "&& adapter.mode != AdapterMode::Off\n        && match",
         "&& match",
     ),
     mutant(
         "requests wait for what is no longer in the machine",
         "availability.rs",
-        "    adapter.is_there()\n        && adapter.wish",
-        "    adapter.wish",
+        "    adapter.is_available()\n        && adapter.mode",
+        "    adapter.mode",
     ),
     mutant(
         "requests wait for who is excluded",
@@ -394,14 +394,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a model that nobody can load is waited for",
         "availability.rs",
-        "comes\n            && room\n            && is_hopeful(world, now, adapter)\n            && estimates::may_take(world, adapter, model)",
-        "comes && room && is_hopeful(world, now, adapter)",
+        "comes\n            && room\n            && may_serve_soon(world, now, adapter)\n            && estimates::may_take(world, adapter, model)",
+        "comes && room && may_serve_soon(world, now, adapter)",
     ),
     mutant(
         "a model is waited for at a fallback that does not come",
         "availability.rs",
-        "comes\n            && room\n            && is_hopeful(world, now, adapter)",
-        "room && is_hopeful(world, now, adapter)",
+        "comes\n            && room\n            && may_serve_soon(world, now, adapter)",
+        "room && may_serve_soon(world, now, adapter)",
     ),
     mutant(
         "retry after the last adapter, not the first, comes back",
@@ -412,19 +412,19 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "retry after an adapter that the operator keeps off",
         "availability.rs",
-        "filter(|a| a.present && a.wish != Wish::Off)",
+        "filter(|a| a.present && a.mode != AdapterMode::Off)",
         "filter(|a| a.present)",
     ),
     mutant(
         "retry after an adapter that has gone",
         "availability.rs",
-        "filter(|a| a.present && a.wish != Wish::Off)",
-        "filter(|a| a.wish != Wish::Off)",
+        "filter(|a| a.present && a.mode != AdapterMode::Off)",
+        "filter(|a| a.mode != AdapterMode::Off)",
     ),
     mutant(
         "retry after now, since its worker still goes down",
         "availability.rs",
-        "Some(quarantine::backoff(world, adapter.strikes))",
+        "Some(quarantine::backoff(world, adapter.consecutive_faults))",
         "Some(Duration::ZERO)",
     ),
     mutant(
@@ -442,8 +442,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the server is ready on its way down",
         "availability.rs",
-        "world.closing.is_none() && world.adapters.values().any(hopeful)",
-        "world.adapters.values().any(hopeful)",
+        "world.closing.is_none() && world.adapters.values().any(usable)",
+        "world.adapters.values().any(usable)",
     ),
     // The way down.
     mutant(

@@ -137,8 +137,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the class tells nothing of an unknown model",
         "estimates.rs",
-        "Service::told(BATCH_GUESS).slower(times)",
-        "Service::told(BATCH_GUESS).slower(times.min(1.0).max(1.0))",
+        "Service::from_prior(BATCH_GUESS).slower(times)",
+        "Service::from_prior(BATCH_GUESS).slower(times.min(1.0).max(1.0))",
     ),
     mutant(
         "loads elsewhere tell nothing",
@@ -184,7 +184,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "left(now, load.since, estimates::load_time(world, id, load.model))",
         "left(now, load.since, 0.0)",
     ),
-    mutant("a load takes no time", "slots.rs", ".max(room.wait) + room.load,", ".max(room.wait),"),
+    mutant(
+        "a load takes no time",
+        "slots.rs",
+        ".max(placement.wait) + placement.load,",
+        ".max(placement.wait),",
+    ),
     mutant(
         "the load that runs is counted twice",
         "slots.rs",
@@ -194,7 +199,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a model is run where there is no room for it",
         "slots.rs",
-        "idle: (adapter.state().is_idle() && room.wait <= 0.0)",
+        "idle: (adapter.state().is_idle() && placement.wait <= 0.0)",
         "idle: adapter.state().is_idle()",
     ),
     // Forecasts.
@@ -262,25 +267,25 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "who is left to a busy adapter spins",
         "step.rs",
-        "fold(f64::INFINITY, f64::min).max(LOOK_AGAIN_MIN)",
+        "fold(f64::INFINITY, f64::min).max(RECHECK_MIN)",
         "fold(f64::INFINITY, f64::min)",
     ),
     mutant(
         "nobody looks again for a model that there is no room for",
         "routing.rs",
-        "Step::Wait(slots::room_at(world, now, model))",
+        "Step::Wait(slots::memory_free_at(world, now, model))",
         "Step::Wait(None)",
     ),
     mutant(
         "who is held back for a model does not look again when there is room",
         "step.rs",
-        "slots::room_at(world, now, model).into_iter().chain(free)",
+        "slots::memory_free_at(world, now, model).into_iter().chain(free)",
         "free.into_iter()",
     ),
     mutant(
         "one model that is held back holds all",
         "dispatch.rs",
-        "held.push(first.lane.model);",
+        "held.push(first.key.model);",
         "return;",
     ),
     mutant(
@@ -310,8 +315,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a slow adapter takes the first, who would be served sooner",
         "routing.rs",
-        "Some(last) => (last.lane, End::Back),",
-        "Some(_) => (first.lane, End::Front),",
+        "Some(last) => (last.key, End::Back),",
+        "Some(_) => (first.key, End::Front),",
     ),
     mutant(
         "an idle adapter takes the last though nobody is sooner with the first",
@@ -322,13 +327,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the last and the first are mistaken for each other",
         "lists.rs",
-        "End::Back => line.last_key_value(),",
-        "End::Back => line.first_key_value(),",
+        "End::Back => requests.last_key_value(),",
+        "End::Back => own.first_key_value(),",
     ),
     mutant(
         "the last does not wait for company",
         "queue.rs",
-        "if delay.is_zero() { &queue.heads } else { &queue.prompt }",
+        "if delay.is_zero() { &queue.heads } else { &queue.immediate }",
         "&queue.heads",
     ),
     mutant(
@@ -347,14 +352,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an urgent model waits for its share",
         "dispatch.rs",
-        "key.0.cmp(&other.0).then(by_share)",
+        "rank.0.cmp(&other.0).then(by_share)",
         "by_share",
     ),
     mutant(
         "the share of a model does not matter",
         "dispatch.rs",
-        "key.0.cmp(&other.0).then(by_share)",
-        "key.0.cmp(&other.0)",
+        "rank.0.cmp(&other.0).then(by_share)",
+        "rank.0.cmp(&other.0)",
     ),
     mutant("time served is not counted", "queue.rs", "queue.served += seconds;", ""),
     mutant(

@@ -31,7 +31,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a model that nobody could load waits for ever",
         "scale.rs",
-        "feed_starving(world, out, now);",
+        "turn_on_for_unserved(world, out, now);",
         "",
     ),
     mutant(
@@ -77,12 +77,17 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "        && (",
     ),
     // The operator.
-    mutant("the operator's on is ignored", "scale.rs", "a.wish == Wish::On && a.present", "false"),
+    mutant(
+        "the operator's on is ignored",
+        "scale.rs",
+        "a.mode == AdapterMode::On && a.present",
+        "false",
+    ),
     mutant(
         "the operator's on starts what is not there",
         "scale.rs",
-        "a.wish == Wish::On && a.present",
-        "a.wish == Wish::On",
+        "a.mode == AdapterMode::On && a.present",
+        "a.mode == AdapterMode::On",
     ),
     mutant(
         "the operator's on does not take back what drains",
@@ -99,38 +104,38 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the operator's off is ignored",
         "scale.rs",
-        "Wish::Off => Some(Reason::Operator),",
-        "Wish::Off => None,",
+        "AdapterMode::Off => Some(Reason::Operator),",
+        "AdapterMode::Off => None,",
     ),
     mutant(
         "the operator's off is undone by the load",
         "eligible.rs",
-        "adapter.wish == Wish::Auto\n        && adapter.present\n        && (",
+        "adapter.mode == AdapterMode::Auto\n        && adapter.present\n        && (",
         "adapter.present\n        && (",
     ),
     mutant(
         "an adapter that the operator keeps on is turned off as a surplus",
         "scale.rs",
-        "|a: &Adapter| a.state().is_on() && a.wish == Wish::Auto;",
+        "|a: &Adapter| a.state().is_on() && a.mode == AdapterMode::Auto;",
         "|a: &Adapter| a.state().is_on();",
     ),
     mutant(
         "an adapter that the operator keeps on is turned off by its cost",
         "wait.rs",
-        "adapter.wish != Wish::Auto\n        || !adapter.state().serves()",
+        "adapter.mode != AdapterMode::Auto\n        || !adapter.state().serves()",
         "!adapter.state().serves()",
     ),
     // The stand-in.
     mutant(
         "the fallback starts beside a usable adapter",
         "eligible.rs",
-        "(adapter.profile.role == Role::Regular || stands_in(world))",
+        "(adapter.profile.role == Role::Regular || only_fallbacks_usable(world))",
         "true",
     ),
     mutant(
         "the fallback never starts",
         "eligible.rs",
-        "(adapter.profile.role == Role::Regular || stands_in(world))",
+        "(adapter.profile.role == Role::Regular || only_fallbacks_usable(world))",
         "adapter.profile.role == Role::Regular",
     ),
     mutant(
@@ -148,26 +153,26 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the fallback keeps the adapter that it replaces from starting",
         "eligible.rs",
-        "(adapter.profile.role == Role::Regular || adapter.wish == Wish::On || stands_in(world))",
+        "(adapter.profile.role == Role::Regular\n            || adapter.mode == AdapterMode::On\n            || only_fallbacks_usable(world))",
         "true",
     ),
     mutant(
         "a fallback that the operator keeps on does not count as on",
         "eligible.rs",
-        "Role::Regular || adapter.wish == Wish::On || stands_in(world))",
-        "Role::Regular || stands_in(world))",
+        "Role::Regular\n            || adapter.mode == AdapterMode::On\n            || only_fallbacks_usable(world))",
+        "Role::Regular || only_fallbacks_usable(world))",
     ),
     mutant("nobody stands in for the faulty", "eligible.rs", "&& !other.state().is_faulty()", ""),
     mutant(
         "nobody stands in for what the operator keeps off",
         "eligible.rs",
-        "&& other.wish != Wish::Off",
+        "&& other.mode != AdapterMode::Off",
         "",
     ),
     mutant(
         "the fallback does not replace an adapter that was removed",
         "eligible.rs",
-        "other.is_there()\n            && other.profile",
+        "other.is_available()\n            && other.profile",
         "other.profile",
     ),
     mutant(
@@ -274,14 +279,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the fallback counts for the surplus beside the adapter that it replaces",
         "scale.rs",
-        "_ => eligible::on_for_good(world),",
+        "_ => eligible::counted_on(world),",
         "_ => eligible::on(world),",
     ),
     mutant(
         "a fallback that is on alone is never turned off",
         "scale.rs",
         "0 => world.adapters.values().filter(going).count(),",
-        "0 => eligible::on_for_good(world),",
+        "0 => eligible::counted_on(world),",
     ),
     mutant(
         "nobody wakes up for a surplus",
@@ -300,7 +305,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "by its cost more are on than may be",
         "replace.rs",
-        "&& eligible::on_for_good(world) < world.settings.max",
+        "&& eligible::counted_on(world) < world.settings.max",
         "",
     ),
     mutant(
@@ -312,8 +317,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "one that comes is not trusted with what waits",
         "plan.rs",
-        "let trusted = comes_late && (young || !slot.loaded);",
-        "let trusted = false;",
+        "let assumed = comes_late && (young || !slot.loaded);",
+        "let assumed = false;",
     ),
     mutant(
         "one that has just come is trusted for ever",
@@ -330,13 +335,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "by its cost another is started while one drains",
         "cost.rs",
-        "&& lifecycle::turn_on(world, out, now, id, true, why(world, unmet, ready_in))",
-        "&& lifecycle::turn_on(world, out, now, id, false, why(world, unmet, ready_in))",
+        "&& lifecycle::turn_on(world, out, now, id, true, target_reason(world, unmet, ready_in))",
+        "&& lifecycle::turn_on(world, out, now, id, false, target_reason(world, unmet, ready_in))",
     ),
     mutant(
         "an adapter is turned on for a model that it cannot hold",
         "cost.rs",
-        "let helps = off && trust::helps_with(world, adapter, unmet.model);",
+        "let helps = off && reliability::helps_with(world, adapter, unmet.model);",
         "let helps = off;",
     ),
     mutant(
@@ -378,7 +383,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a start costs nothing",
         "cost.rs",
-        "let joules = start_price::activation_joules(world, adapter, ready)\n        +",
+        "let joules = start_cost::activation_joules(world, adapter, ready)\n        +",
         "let joules =",
     ),
     mutant(
@@ -389,13 +394,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "a start has no price beside its energy",
-        "start_price.rs",
+        "start_cost.rs",
         "(price_mj as f64 + seconds",
         "(price_mj as f64 * 0.0 + seconds",
     ),
     mutant(
         "an adapter is turned on any number of times",
-        "start_price.rs",
+        "start_cost.rs",
         "(recent as u64) < u64::from(starts_per_hour) || eligible::on(world) == 0",
         "true",
     ),
@@ -427,7 +432,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the minimum is turned off by its cost",
         "wait.rs",
-        "let spare = eligible::on_for_good(world) > world.settings.min || world.closing.is_some();",
+        "let spare = eligible::counted_on(world) > world.settings.min || world.closing.is_some();",
         "let spare = true;",
     ),
     mutant(
@@ -439,7 +444,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter without a start left in this hour is turned off",
         "wait.rs",
-        "until.max(start_price::may_start_again(world, adapter))",
+        "until.max(start_cost::may_start_again(world, adapter))",
         "until",
     ),
     mutant(
@@ -450,7 +455,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "the load of the model is not part of the next start",
-        "start_price.rs",
+        "start_cost.rs",
         "used.map_or(0.0, |(model, _)| estimates::load_time(world, id, *model))",
         "used.map_or(0.0, |_| 0.0)",
     ),
@@ -463,7 +468,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "rows wait for company until they are late",
         "plan.rs",
-        "+ reserve(world, first.lane.model);\n    let slack = first.due().since(now).as_secs_f64() - needs;",
+        "+ reserve(world, first.key.model);\n    let slack = first.due().since(now).as_secs_f64() - needs;",
         ";\n        let slack = first.due().since(now).as_secs_f64();",
     ),
     mutant(
@@ -474,11 +479,11 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "the adapter with the highest energy per row serves",
-        "light.rs",
+        "energy_rank.rs",
         "(helped, (joules",
         "(helped, -(joules",
     ),
-    mutant("a busy cheap adapter is not trusted", "plan.rs", "if trusted >= rows {", "if false {"),
+    mutant("a busy cheap adapter is not trusted", "plan.rs", "if assumed >= rows {", "if false {"),
     mutant(
         "one that was remembered slow is never tried",
         "estimates.rs",
@@ -487,11 +492,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "answers in time take no patience back",
-        "misses.rs",
+        "late_price.rs",
         "(share(late && cold) - wanted)",
         "share(late && cold)",
     ),
-    mutant("patience has no bound", "misses.rs", "theta.clamp(0.0, THETA_MAX)", "theta.max(0.0)"),
+    mutant(
+        "patience has no bound",
+        "late_price.rs",
+        "theta.clamp(0.0, THETA_MAX)",
+        "theta.max(0.0)",
+    ),
     mutant(
         "adapters start one after the other though one was not enough lately",
         "plan.rs",
@@ -501,7 +511,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "adapters start together whatever was enough",
         "plan.rs",
-        "world.adapters.keys().any(|id| light::needed_help(world, now, *id))",
+        "world.adapters.keys().any(|id| energy_rank::needed_help(world, now, *id))",
         "true",
     ),
     mutant(

@@ -3,7 +3,12 @@
 use super::{Mutant, mutant};
 
 pub(crate) const MUTANTS: &[Mutant] = &[
-    mutant("who computed wrongly answers at once", "adapter.rs", "self.trial = SHADOWED;", ""),
+    mutant(
+        "who computed wrongly answers at once",
+        "adapter.rs",
+        "self.shadow_batches = SHADOW_BATCHES;",
+        "",
+    ),
     mutant(
         "whoever failed is on trial",
         "adapter.rs",
@@ -12,25 +17,25 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "who is on trial answers beside others",
-        "trust.rs",
-        "adapter.trial > 0 && world.adapters.iter().any(trusted)",
+        "reliability.rs",
+        "adapter.shadow_batches > 0 && world.adapters.iter().any(reliable)",
         "false",
     ),
     mutant(
         "who is on trial answers never",
-        "trust.rs",
-        "adapter.trial > 0 && world.adapters.iter().any(trusted)",
-        "adapter.trial > 0",
+        "reliability.rs",
+        "adapter.shadow_batches > 0 && world.adapters.iter().any(reliable)",
+        "adapter.shadow_batches > 0",
     ),
     mutant(
         "who is on trial answers where another would have to start",
-        "trust.rs",
+        "reliability.rs",
         "a.state().is_on() || back || eligible::may_be_turned_on(world, *other, a)",
         "a.state().is_on()",
     ),
     mutant(
         "who is on trial answers while another starts",
-        "trust.rs",
+        "reliability.rs",
         "a.state().is_on() || back || eligible::may_be_turned_on(world, *other, a)",
         "a.state().serves() || back || eligible::may_be_turned_on(world, *other, a)",
     ),
@@ -43,24 +48,24 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "nobody is started for what one on trial must leave",
         "scale.rs",
-        "&& !trust::is_on_trial(world, *id, a, *model)",
+        "&& !reliability::must_shadow(world, *id, a, *model)",
         "",
     ),
     mutant(
         "one on trial is turned on before one that can be trusted",
-        "trust.rs",
-        "let good = |a: &Adapter| a.trial == 0 && is_trusted(world, a);",
-        "let good = |a: &Adapter| is_trusted(world, a);",
+        "reliability.rs",
+        "let good = |a: &Adapter| a.shadow_batches == 0 && is_reliable(world, a);",
+        "let good = |a: &Adapter| is_reliable(world, a);",
     ),
     mutant(
         "who fails again and again is turned on before one that does not",
-        "trust.rs",
-        "let good = |a: &Adapter| a.trial == 0 && is_trusted(world, a);",
-        "let good = |a: &Adapter| a.trial == 0;",
+        "reliability.rs",
+        "let good = |a: &Adapter| a.shadow_batches == 0 && is_reliable(world, a);",
+        "let good = |a: &Adapter| a.shadow_batches == 0;",
     ),
     mutant(
         "one that is being let go counts for nothing",
-        "trust.rs",
+        "reliability.rs",
         "let back = goes\n            &&",
         "let back = false &&",
     ),
@@ -73,22 +78,27 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "one on trial is compared with another",
         "shadow.rs",
-        "world.adapters.get(&by).is_none_or(|adapter| adapter.trial > 0) || !owed",
+        "world.adapters.get(&by).is_none_or(|adapter| adapter.shadow_batches > 0) || !owed",
         "!owed",
     ),
     mutant(
         "what nobody waits for is repeated",
         "shadow.rs",
-        "world.adapters.get(&by).is_none_or(|adapter| adapter.trial > 0) || !owed",
-        "world.adapters.get(&by).is_none_or(|adapter| adapter.trial > 0)",
+        "world.adapters.get(&by).is_none_or(|adapter| adapter.shadow_batches > 0) || !owed",
+        "world.adapters.get(&by).is_none_or(|adapter| adapter.shadow_batches > 0)",
     ),
     mutant(
         "what is not loaded is repeated",
         "shadow.rs",
-        "a.trial > 0\n            && a.state().is_idle()\n            && holds",
-        "a.trial > 0 && (holds || true) && a.state().is_idle()",
+        "a.shadow_batches > 0\n            && a.state().is_idle()\n            && holds",
+        "a.shadow_batches > 0 && (holds || true) && a.state().is_idle()",
     ),
-    mutant("a trial never ends", "shadow.rs", "adapter.trial.saturating_sub(1)", "adapter.trial"),
+    mutant(
+        "a trial never ends",
+        "shadow.rs",
+        "adapter.shadow_batches.saturating_sub(1)",
+        "adapter.shadow_batches",
+    ),
     mutant(
         "what is repeated is answered again",
         "batches.rs",

@@ -45,14 +45,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a turn changes in one lane only",
         "shares.rs",
-        "client.lanes.iter().copied().collect()",
-        "client.lanes.iter().copied().take(1).collect()",
+        "client.keys.iter().copied().collect()",
+        "client.keys.iter().copied().take(1).collect()",
     ),
     mutant(
         "who waits in another lane has left",
         "shares.rs",
-        "        client.lanes.remove(&lane);\n",
-        "        client.lanes.clear();\n",
+        "        client.keys.remove(&key);\n",
+        "        client.keys.clear();\n",
     ),
     mutant(
         "the last is looked for in the first line",
@@ -63,21 +63,21 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "late rows are counted line after line",
         "lists.rs",
-        "lines.push_back(line);",
-        "lines.push_front(line);",
+        "by_client.push_back(requests);",
+        "by_client.push_front(own);",
     ),
     // What is remembered.
     mutant(
         "everybody who ever asked is remembered",
         "shares.rs",
-        "self.clients.retain(|_, client| !client.lanes.is_empty() || client.turn > least);",
+        "self.clients.retain(|_, client| !client.keys.is_empty() || client.turn > least);",
         "",
     ),
     mutant(
         "who is ahead of others is forgotten",
         "shares.rs",
-        "!client.lanes.is_empty() || client.turn > least",
-        "!client.lanes.is_empty()",
+        "!client.keys.is_empty() || client.turn > least",
+        "!client.keys.is_empty()",
     ),
     // Who makes room.
     mutant(

@@ -5,27 +5,32 @@ use crate::{Mutant, mutant};
 pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the price of misses does not lengthen the wait",
-        "start_price.rs",
-        "world.misses.price() * adapter.economy.misses_long",
+        "start_cost.rs",
+        "world.late_price.price() * adapter.economy.late_per_start_long",
         "0.0",
     ),
     mutant(
         "the requests that a start makes late are not learned",
         "economy.rs",
-        "MISSES_GAIN * (self.missed - self.misses)",
+        "LATE_GAIN * (self.late_this_start - self.late_per_start)",
         "0.0",
     ),
-    mutant("a miss has no greatest price", "misses.rs", "self.theta.min(PRICED_MAX)", "self.theta"),
+    mutant(
+        "a miss has no greatest price",
+        "late_price.rs",
+        "self.theta.min(PRICED_MAX)",
+        "self.theta",
+    ),
     mutant(
         "misses for other reasons are not allowed for",
-        "misses.rs",
+        "late_price.rs",
         "(ALLOWED - self.others)",
         "(ALLOWED - OTHERS)",
     ),
-    mutant("each that starts takes all the blame", "blame.rs", "rate / sum;", "1.0;"),
+    mutant("each that starts takes all the blame", "late_requests.rs", "rate / sum;", "1.0;"),
     mutant(
         "a start is to blame for what came later",
-        "blame.rs",
+        "late_requests.rs",
         "|| adapter.ready > request.arrived",
         "|| true",
     ),
@@ -38,14 +43,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the waits learned from idle periods are not used",
         "wait.rs",
-        "adapter.economy.spells.wait().unwrap_or(1.0)",
+        "adapter.economy.idle_periods.wait().unwrap_or(1.0)",
         "1.0",
     ),
     mutant(
         "the latency goal turns off as soon as the other goals",
         "wait.rs",
-        "{ LINGER } else { adapter",
-        "{ 1.0 } else { adapter",
+        "{\n        LINGER\n    } else {",
+        "{\n        1.0\n    } else {",
     ),
     mutant(
         "the latency goal starts the cheapest",
@@ -53,26 +58,36 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "return own < others;",
         "return own > others;",
     ),
-    mutant("waits are learned of a few spells", "spells.rs", "self.lasted.len() >= ENOUGH", "true"),
+    mutant(
+        "waits are learned of a few spells",
+        "idle_periods.rs",
+        "self.periods.len() >= ENOUGH",
+        "true",
+    ),
     mutant(
         "spells are remembered for ever",
-        "spells.rs",
-        "if self.lasted.len() == REMEMBERED {",
+        "idle_periods.rs",
+        "if self.periods.len() == REMEMBERED {",
         "if false {",
     ),
     mutant(
         "a start costs nothing when waits are compared",
-        "spells.rs",
+        "idle_periods.rs",
         "{ wait + break_even };",
         "{ wait };",
     ),
-    mutant("a spell that has ended goes on", "economy.rs", "self.workless.take()", "self.workless"),
+    mutant(
+        "a spell that has ended goes on",
+        "economy.rs",
+        "self.no_work_since.take()",
+        "self.no_work_since",
+    ),
     mutant("nobody takes over", "replace.rs", "if saved <= price", "if true"),
     mutant("who takes over need not have paid", "replace.rs", "if saved <= price", "if false"),
     mutant(
         "a moment is enough to take over",
         "replace.rs",
-        "|| adapter.economy.regret.lasted() < OBSERVED",
+        "|| adapter.economy.savings.lasted() < OBSERVED",
         "",
     ),
     mutant(
@@ -84,7 +99,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "an adapter with a higher energy per row takes over",
         "replace.rs",
-        "light::cost_rank(world, now, &own, late) >= light::cost_rank(world, now, slot, late)",
+        "energy_rank::rank(world, now, &own, late) >= energy_rank::rank(world, now, slot, late)",
         "false",
     ),
     mutant(
@@ -96,8 +111,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "savings of long ago count for a takeover",
         "replace.rs",
-        "passed > recent || regret.until",
-        "regret.until",
+        "passed > recent || savings.until",
+        "savings.until",
     ),
     mutant(
         "the latency goal routes by energy",
@@ -105,11 +120,11 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "Some(Goal::Balanced | Goal::Energy)",
         "Some(_)",
     ),
-    mutant("no slack is kept for a start", "plan.rs", "+ reserve(world, first.lane.model)", ""),
+    mutant("no slack is kept for a start", "plan.rs", "+ reserve(world, first.key.model)", ""),
     mutant(
         "misses do not make a start hurry",
         "plan.rs",
-        "slack * (1.0 - world.misses.theta / THETA_LAZY).max(0.0)",
+        "slack * (1.0 - world.late_price.theta / THETA_LAZY).max(0.0)",
         "slack",
     ),
     mutant(
@@ -121,8 +136,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a start that waits is forgotten",
         "scheduler.rs",
-        "self.world.look_again.into_iter().chain(self.world.start_at)",
-        "self.world.look_again.into_iter()",
+        "self.world.recheck_at.into_iter().chain(self.world.start_at)",
+        "self.world.recheck_at.into_iter()",
     ),
     mutant(
         "whoever waits for a start gets another",

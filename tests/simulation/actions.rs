@@ -142,7 +142,7 @@ impl World {
                 }
             }
             Reason::Memory { needed: more, free: less }
-            | Reason::Room { held: more, room: less } => {
+            | Reason::MemoryBudget { held: more, budget: less } => {
                 assert!(more > less, "{seed}: unloaded though memory is free");
                 let since = self.last_unloaded.take().expect("something was unloaded");
                 let stayed = self.now.since(since);
@@ -190,8 +190,8 @@ impl World {
         assert!(!self.workers.contains_key(&adapter), "{seed}: second worker on {adapter:?}");
         assert!(self.present.contains(&adapter), "{seed}: started an absent adapter");
         assert_ne!(
-            self.wishes.get(&adapter),
-            Some(&Wish::Off),
+            self.modes.get(&adapter),
+            Some(&AdapterMode::Off),
             "{seed}: started an adapter in mode off"
         );
         let going_down =
@@ -202,11 +202,11 @@ impl World {
         assert!(!going_down || deadlines, "{seed}: started during shutdown\n{}", self.picture());
         let until = self.ledger.not_before.get(&adapter).copied().unwrap_or_default();
         assert!(self.now >= until, "{seed}: restarted before the end of its backoff");
-        if self.fallbacks.contains(&adapter) && self.wishes.get(&adapter) != Some(&Wish::On) {
+        if self.fallbacks.contains(&adapter) && self.modes.get(&adapter) != Some(&AdapterMode::On) {
             let usable = self.scheduler.adapters().any(|(id, a)| {
                 !self.is_standby(id)
                     && self.present.contains(&id)
-                    && a.wish != Wish::Off
+                    && a.mode != AdapterMode::Off
                     && !a.state.is_faulty()
             });
             assert!(!usable, "{seed}: a fallback started beside a usable adapter");

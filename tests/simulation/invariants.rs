@@ -19,7 +19,7 @@ impl World {
 
     fn check_bounds(&self) {
         let (seed, max) = (self.seed, self.settings.max);
-        let forced = self.wishes.values().filter(|wish| **wish == Wish::On).count();
+        let forced = self.modes.values().filter(|mode| **mode == AdapterMode::On).count();
         // An adapter in mode on may exceed the number that the load needs.
         if self.faults.operator == 0 {
             let on = self.scheduler.adapters();
@@ -33,18 +33,21 @@ impl World {
         let off = matches!(adapter.state.lifecycle, Lifecycle::Off | Lifecycle::Quarantined { .. });
         assert!(!off || !self.workers.contains_key(&id), "{seed}: off with a worker");
         if adapter.state.is_on() {
-            assert_ne!(self.wishes.get(&id), Some(&Wish::Off), "{seed}: on in mode off");
+            assert_ne!(self.modes.get(&id), Some(&AdapterMode::Off), "{seed}: on in mode off");
             assert!(!self.excluded.contains(&id), "{seed}: on although it is excluded");
         }
         let here = self.present.contains(&id);
-        if self.wishes.get(&id) == Some(&Wish::On) && here && !self.scheduler.is_closing() {
+        if self.modes.get(&id) == Some(&AdapterMode::On) && here && !self.scheduler.is_closing() {
             let state = adapter.state;
             let kept = !(state.is_off() || state.is_draining() || state.stops_for_good());
             let stopping = self.workers.get(&id).is_some_and(|w| w.asked_to_stop);
             assert!(kept || stopping || self.starts_blocked, "{seed}: off in mode on");
         }
         let serves = |a: &AdapterView<'_>| a.state.serves();
-        if self.fallbacks.contains(&id) && adapter.wish == Wish::Auto && adapter.state.is_on() {
+        if self.fallbacks.contains(&id)
+            && adapter.mode == AdapterMode::Auto
+            && adapter.state.is_on()
+        {
             let mut others = self.scheduler.adapters();
             let replaced =
                 others.any(|(o, a)| !self.is_standby(o) && serves(&a) && !a.replicas.is_empty());
@@ -99,7 +102,7 @@ impl World {
         let idle = |a: &AdapterView<'_>| a.state.is_idle();
         // An adapter that computed wrong results leaves the work to others.
         let all = |a: &AdapterView<'_>| {
-            a.trial == 0 && self.models.keys().all(|model| a.replicas.contains_key(model))
+            a.shadow_batches == 0 && self.models.keys().all(|model| a.replicas.contains_key(model))
         };
         // Under this goal rows wait for a larger batch as long as their target allows.
         let waits = matches!(self.settings.policy, Policy::Cost { goal: Goal::Energy, .. });
@@ -118,7 +121,7 @@ impl World {
 
     /// Checks that the next wake-up is in time for every timeout, even without further events.
     fn check_wake_up(&self) {
-        let (seed, bounds) = (self.seed, &self.settings.bounds);
+        let (seed, timeouts) = (self.seed, &self.settings.timeouts);
         let next = self.scheduler.next_timeout().unwrap_or(Time::NEVER);
         assert!(
             next > self.now,
@@ -126,20 +129,20 @@ impl World {
             self.picture()
         );
         for (id, adapter) in self.scheduler.adapters() {
-            let silent = self.ledger.alive.get(&id).map(|at| *at + bounds.silence);
+            let silent = self.ledger.alive.get(&id).map(|at| *at + timeouts.heartbeat);
             let state = adapter.state;
             let due = match state.lifecycle {
                 Lifecycle::Off | Lifecycle::Unreaped { .. } => None,
                 Lifecycle::Starting { progress, .. } => {
-                    silent.map(|at| at.min(progress + bounds.start))
+                    silent.map(|at| at.min(progress + timeouts.start))
                 }
                 Lifecycle::On | Lifecycle::Draining => {
-                    let load = state.load.map(|load| load.progress + bounds.start);
-                    let run = state.running.first().map(|running| running.since + bounds.run);
+                    let load = state.load.map(|load| load.progress + timeouts.start);
+                    let run = state.running.first().map(|running| running.since + timeouts.run);
                     silent.map(|at| load.or(run).map_or(at, |due| due.min(at)))
                 }
                 Lifecycle::Stopping { since, killed, .. } => {
-                    Some(since + if killed { bounds.reap } else { bounds.stop })
+                    Some(since + if killed { timeouts.kill } else { timeouts.stop })
                 }
                 Lifecycle::Quarantined { until, .. } => Some(until),
             };
@@ -173,13 +176,13 @@ impl World {
         if self.on() == 0 && !refused && self.now >= self.refused_until {
             let usable = self.scheduler.adapters().any(|(id, a)| {
                 let stands = !self.is_standby(id) && self.present.contains(&id);
-                stands && a.wish != Wish::Off && !a.state.is_faulty()
+                stands && a.mode != AdapterMode::Off && !a.state.is_faulty()
             });
             let startable = self.scheduler.adapters().any(|(id, a)| {
                 a.state.is_off()
                     && self.present.contains(&id)
-                    && a.wish != Wish::Off
-                    && a.trial == 0
+                    && a.mode != AdapterMode::Off
+                    && a.shadow_batches == 0
                     && (!self.is_standby(id) || !usable)
             });
             assert!(
@@ -189,9 +192,9 @@ impl World {
             );
         }
         let hopeless = self.scheduler.adapters().all(|(id, a)| {
-            let late = self.now + self.settings.patience;
+            let late = self.now + self.settings.quarantine_wait_max;
             (!self.present.contains(&id) && !a.state.is_on())
-                || a.wish == Wish::Off
+                || a.mode == AdapterMode::Off
                 || matches!(a.state.lifecycle, Lifecycle::Unreaped { .. })
                 || matches!(a.state.lifecycle, Lifecycle::Quarantined { until, .. } if until > late)
         });

@@ -37,8 +37,9 @@ impl World {
             self.arrival(at, request);
             if self.rng.percent(self.faults.operator) {
                 let adapter = ids[self.rng.below(ids.len() as u64) as usize];
-                let wish = [Wish::Auto, Wish::On, Wish::Off][self.rng.below(3) as usize];
-                self.post(at, Event::Wished { adapter, wish });
+                let mode = [AdapterMode::Auto, AdapterMode::On, AdapterMode::Off]
+                    [self.rng.below(3) as usize];
+                self.post(at, Event::ModeSet { adapter, mode });
             }
             if self.rng.percent(self.faults.change) {
                 self.change(at, &ids);
@@ -50,7 +51,7 @@ impl World {
             }
         }
         for adapter in &ids {
-            self.post(at, Event::Wished { adapter: *adapter, wish: Wish::Auto });
+            self.post(at, Event::ModeSet { adapter: *adapter, mode: AdapterMode::Auto });
         }
         self.exclude(at, Vec::new(), &ids);
         if shutdown {
@@ -68,12 +69,18 @@ impl World {
         for adapter in ids.iter().copied() {
             let times = |rng: &mut Rng| (0..rng.below(20)).map(|_| rng.ms(0, 4000)).collect();
             let starts: Vec<Duration> = times(&mut self.rng);
-            let spells = starts.iter().map(|spell| (*spell, self.rng.ms(0, 100_000))).collect();
+            let idle_periods =
+                starts.iter().map(|spell| (*spell, self.rng.ms(0, 100_000))).collect();
             let late_permille = Some(self.rng.below(20_000) as u32);
             let helped = Some((self.rng.ms(0, 1_000_000), self.rng.ms(0, 4_000_000)));
-            let known =
-                Recollection { late_permille, spells, helped, starts, ..Default::default() };
-            self.post(at, Event::Recalled { adapter, memory: known });
+            let known = LearnedProfile {
+                late_permille,
+                idle_periods,
+                helped,
+                starts,
+                ..Default::default()
+            };
+            self.post(at, Event::ProfileRestored { adapter, profile: known });
         }
         let model = ModelId(self.rng.below(self.all_models.len() as u64) as u32);
         let gap = self.rng.ms(50, 5000);
@@ -81,20 +88,20 @@ impl World {
             client: Some(ClientId(self.rng.below(3))),
             model,
             began: Some(self.rng.ms(0, 10_000)),
-            worked: self.rng.ms(0, 10_000),
+            ended: self.rng.ms(0, 10_000),
             pauses: vec![gap; 8],
             periods: vec![gap; 8],
-            lulls: vec![self.rng.ms(0, 100); 8],
+            inner_pauses: vec![self.rng.ms(0, 100); 8],
             late_permille: self.rng.below(10_000) as u32,
         };
         let all = LearnedClient { client: None, ..client.clone() };
         let policy = LearnedPolicy {
-            misses: Some((self.rng.below(20_000_000) as i64, self.rng.below(1_000_000))),
+            late_price: Some((self.rng.below(20_000_000) as i64, self.rng.below(1_000_000))),
             models: vec![(model, self.rng.below(100_000), self.rng.ms(0, 10_000))],
             clients: vec![all, client],
         };
         let down = self.rng.ms(0, 100);
-        self.post(at, Event::Learned { policy, down });
+        self.post(at, Event::PolicyRestored { policy, down });
     }
 
     fn list(&mut self, at: Time, ids: &[AdapterId]) {
@@ -116,7 +123,7 @@ impl World {
             // Other programs take memory, take more of it, or release it.
             0..3 => {
                 let bytes = self.rng.percent(80).then(|| self.rng.below(60));
-                self.post(at, Event::Room { adapter, bytes });
+                self.post(at, Event::MemoryBudget { adapter, bytes });
             }
             // A card is removed and returns.
             3..5 => {
@@ -136,8 +143,8 @@ impl World {
     /// Posts other settings, except those that are only read at startup.
     fn configure(&mut self, at: Time) {
         let mut settings = World::settings(&mut self.rng);
-        let Bounds { silence, stop, reap, .. } = self.settings.bounds;
-        settings.bounds = Bounds { silence, stop, reap, ..settings.bounds };
+        let Timeouts { heartbeat, stop, kill, .. } = self.settings.timeouts;
+        settings.timeouts = Timeouts { heartbeat, stop, kill, ..settings.timeouts };
         let model = ModelId(self.rng.below(self.all_models.len() as u64) as u32);
         let profile = ModelProfile { slo: self.rng.ms(5, 300), ..self.all_models[&model] };
         self.post(at, Event::ModelAdded { model, profile });
@@ -191,7 +198,7 @@ impl World {
                 self.present = adapters.iter().map(|(id, _)| *id).collect();
             }
             Event::Shutdown { deadline } => self.ledger.deadline = Some(*deadline),
-            Event::Alive { adapter, incarnation }
+            Event::Heartbeat { adapter, incarnation }
             | Event::Progress { adapter, incarnation }
             | Event::Ready { adapter, incarnation, .. }
             | Event::Loaded { adapter, incarnation, .. }
@@ -231,7 +238,7 @@ impl World {
                 self.settings = settings.clone();
                 // The end of the backoff is computed again when the process has exited.
                 let owed: Vec<_> = self.ledger.pending_backoff.keys().copied().collect();
-                let waits = owed.iter().map(|id| (*id, self.backoff(self.ledger.strikes[id])));
+                let waits = owed.iter().map(|id| (*id, self.backoff(self.ledger.faults[id])));
                 self.ledger.pending_backoff = waits.collect();
             }
             Event::Excluded { adapters } => {
@@ -242,10 +249,10 @@ impl World {
                 self.models.remove(model);
                 self.withdrawn.insert(*model);
             }
-            Event::Wished { adapter, wish } => {
+            Event::ModeSet { adapter, mode } => {
                 // Before the adapters are known, the API cannot name one.
                 self.scheduler.adapters().find(|(id, _)| id == adapter)?;
-                self.wishes.insert(*adapter, *wish);
+                self.modes.insert(*adapter, *mode);
             }
             Event::Progress { adapter, incarnation }
             | Event::NoMemory { adapter, incarnation, .. }
@@ -265,7 +272,7 @@ impl World {
                 let worker = self.live_worker(*adapter, *incarnation)?;
                 worker.loading.take_if(|loading| loading == model)?;
             }
-            Event::Alive { adapter, incarnation } => {
+            Event::Heartbeat { adapter, incarnation } => {
                 self.live_worker(*adapter, *incarnation)?;
                 self.post(self.now + HEARTBEAT, event.clone());
             }
@@ -292,10 +299,10 @@ impl World {
                 }
             }
             Event::StartTried { works } => self.starts_blocked = !works,
-            Event::Recalled { .. }
-            | Event::Learned { .. }
+            Event::ProfileRestored { .. }
+            | Event::PolicyRestored { .. }
             | Event::Announced { .. }
-            | Event::Room { .. }
+            | Event::MemoryBudget { .. }
             | Event::Discovered { .. }
             | Event::Arrived { .. }
             | Event::Timeout

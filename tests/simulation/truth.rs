@@ -32,14 +32,14 @@ impl World {
             retries_max: rng.below(4) as u32,
             backoff: rng.ms(1, 100),
             backoff_max: rng.ms(100, 2000),
-            ahead: rng.percent(50),
-            patience: rng.ms(50, 500),
-            bounds: Bounds {
-                silence: rng.ms(150, 300),
+            early_starts: rng.percent(50),
+            quarantine_wait_max: rng.ms(50, 500),
+            timeouts: Timeouts {
+                heartbeat: rng.ms(150, 300),
                 start: rng.ms(250, 400),
                 run: rng.ms(500, 900),
                 stop: rng.ms(30, 60),
-                reap: rng.ms(30, 60),
+                kill: rng.ms(30, 60),
             },
         }
     }

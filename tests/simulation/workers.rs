@@ -107,7 +107,7 @@ impl World {
 
     fn collect(&mut self, adapter: AdapterId, batch: &Batch) {
         let seed = self.seed;
-        self.ledger.strikes.insert(adapter, 0);
+        self.ledger.faults.insert(adapter, 0);
         let held = self.held.remove(&batch.id);
         assert_eq!(held.as_ref(), Some(batch), "{seed}: collected outputs that are not held");
         for part in &batch.parts {
@@ -124,18 +124,18 @@ impl World {
         }
     }
 
-    pub(crate) fn backoff(&self, strikes: u32) -> Duration {
-        let wait = self.settings.backoff.saturating_mul(1 << (strikes - 1).min(20));
+    pub(crate) fn backoff(&self, faults: u32) -> Duration {
+        let wait = self.settings.backoff.saturating_mul(1 << (faults - 1).min(20));
         wait.min(self.settings.backoff_max)
     }
 
     fn note_fault(&mut self, adapter: AdapterId, reason: &Reason) {
         let seed = self.seed;
-        let Reason::Fault { strikes, backoff, .. } = *reason else { return };
-        let counted = self.ledger.strikes.entry(adapter).or_default();
+        let Reason::Fault { consecutive_faults, backoff, .. } = *reason else { return };
+        let counted = self.ledger.faults.entry(adapter).or_default();
         *counted += 1;
-        assert_eq!(strikes, *counted, "{seed}: miscounted faults");
-        assert_eq!(backoff, self.backoff(strikes), "{seed}: wrong backoff");
+        assert_eq!(consecutive_faults, *counted, "{seed}: miscounted faults");
+        assert_eq!(backoff, self.backoff(consecutive_faults), "{seed}: wrong backoff");
         if self.workers.contains_key(&adapter) {
             self.ledger.pending_backoff.insert(adapter, backoff);
         } else {
@@ -170,7 +170,7 @@ impl World {
         };
         self.workers.insert(adapter, worker);
         if !self.ledger.without_heartbeats {
-            self.post(self.now + HEARTBEAT, Event::Alive { adapter, incarnation });
+            self.post(self.now + HEARTBEAT, Event::Heartbeat { adapter, incarnation });
         }
         let at = self.make_progress(adapter, incarnation) + self.rng.ms(1, 150);
         if self.rng.percent(self.faults.crash) {
@@ -219,12 +219,12 @@ impl World {
             self.post(at, exit_event(at, adapter, incarnation, Some(model)));
         } else if self.rng.percent(self.faults.load_failure) {
             // No further random number is drawn, so that existing seeds keep their worlds.
-            let again = match at.0.as_millis() % 3 {
-                0 => Again::Now,
-                1 => Again::Never,
-                _ => Again::Later,
+            let retry = match at.0.as_millis() % 3 {
+                0 => LoadRetry::Now,
+                1 => LoadRetry::Never,
+                _ => LoadRetry::Later,
             };
-            self.post(at, Event::LoadFailed { adapter, incarnation, model, again });
+            self.post(at, Event::LoadFailed { adapter, incarnation, model, retry });
         } else if self.rng.percent(self.faults.memory) {
             let rows = self.rng.below(9) as u32;
             self.post(at, Event::NoMemory { adapter, incarnation, model, rows });

@@ -75,7 +75,7 @@ pub(crate) struct World {
     pub(crate) held: BTreeMap<BatchId, Batch>,
     pub(crate) answered: BTreeMap<RequestId, Option<Reject>>,
     pub(crate) cancelled: BTreeSet<RequestId>,
-    pub(crate) wishes: BTreeMap<AdapterId, Wish>,
+    pub(crate) modes: BTreeMap<AdapterId, AdapterMode>,
     pub(crate) shutdown: bool,
     pub(crate) digest: DefaultHasher,
     /// The world's own counts, to compare with those of the scheduler.
@@ -89,7 +89,7 @@ pub(crate) struct Ledger {
     pub(crate) parts: BTreeMap<RequestId, (u32, u32, u32)>,
     /// Rows with distributed outputs.
     pub(crate) collected: BTreeMap<RequestId, BTreeSet<u32>>,
-    pub(crate) strikes: BTreeMap<AdapterId, u32>,
+    pub(crate) faults: BTreeMap<AdapterId, u32>,
     /// Backoff after the last fault; it begins when the process has exited.
     pub(crate) pending_backoff: BTreeMap<AdapterId, Duration>,
     pub(crate) not_before: BTreeMap<AdapterId, Time>,
@@ -138,7 +138,7 @@ impl World {
             held: BTreeMap::new(),
             answered: BTreeMap::new(),
             cancelled: BTreeSet::new(),
-            wishes: BTreeMap::new(),
+            modes: BTreeMap::new(),
             shutdown: false,
             ledger: Ledger::default(),
             digest: DefaultHasher::new(),
@@ -233,7 +233,7 @@ impl World {
         let adapters: Vec<_> = self
             .scheduler
             .adapters()
-            .map(|(id, a)| (id, a.state.clone(), a.wish, a.replicas.clone()))
+            .map(|(id, a)| (id, a.state.clone(), a.mode, a.replicas.clone()))
             .collect();
         let owed = self.scheduler.outstanding();
         let next = self.scheduler.next_timeout();
@@ -244,7 +244,7 @@ impl World {
         let next = self.events.first_key_value().map(|((at, _), _)| *at);
         let timeout = self.scheduler.next_timeout().map(|at| at.max(self.now));
         // Heartbeats do not count as work: the world is at rest when no other event is planned.
-        let idle = self.events.values().all(|event| matches!(event, Event::Alive { .. }));
+        let idle = self.events.values().all(|event| matches!(event, Event::Heartbeat { .. }));
         let owed = self.scheduler.outstanding();
         let owes = owed.queued.requests + owed.in_flight.requests > 0;
         if idle && !owes && self.at_rest() {

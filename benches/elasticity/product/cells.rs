@@ -117,7 +117,7 @@ pub(crate) fn rivals() -> Vec<Spec> {
 /// Runs a trace under the default settings, or under a rival law.
 pub(crate) fn run(trace: &Trace, mix: &Mix, law: Option<&Spec>, seed: Option<u64>) -> Outcome {
     let goal = Goal::Balanced;
-    let policy = if law.is_some() { Policy::ByHand { goal } } else { defaults() };
+    let policy = if law.is_some() { Policy::Manual { goal } } else { defaults() };
     run_with(trace, mix, &Options { seed, ..Options::new(policy, SLO) }, law).0
 }
 

@@ -7,7 +7,7 @@ use crate::models::serving;
 use model::file_copies::ModelCopy;
 use model::info::ModelInfo;
 use model::repository::BadModel;
-use schedule::{AdapterId, Again, Event, Incarnation, ModelId};
+use schedule::{AdapterId, Event, Incarnation, LoadRetry, ModelId};
 use std::sync::Arc;
 use wire::{Cause, FromWorker};
 
@@ -97,7 +97,7 @@ pub(crate) fn use_lookup(core: &mut Core, lookups: LookupResult) -> Option<Event
     record_newer_error(core, &info, failed.error);
     core.catalogue.read_from(model, same);
     serving::catalogue_changed(core);
-    Some(Event::LoadFailed { adapter, incarnation, model, again: Again::Now })
+    Some(Event::LoadFailed { adapter, incarnation, model, retry: LoadRetry::Now })
 }
 
 /// Serves the copies of a model in place of a version that cannot be loaded, if no other

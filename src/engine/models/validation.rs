@@ -10,7 +10,7 @@ use adapter::entry::{AdapterEntry, Api};
 use adapter::memory;
 use model::files::ModelSource;
 use model::info::ModelInfo;
-use schedule::{AdapterId, Incarnation, Wish};
+use schedule::{AdapterId, AdapterMode, Incarnation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -226,7 +226,9 @@ fn judge(outcome: ValidationOutcome, snapshots: &Snapshots) -> Verdict {
 fn has_card(snapshots: &Snapshots) -> bool {
     let snapshot = snapshots.borrow();
     snapshot.adapters.iter().any(|adapter| {
-        adapter.entry.api != Api::Cpu && adapter.activity.is_some() && adapter.mode != Wish::Off
+        adapter.entry.api != Api::Cpu
+            && adapter.activity.is_some()
+            && adapter.mode != AdapterMode::Off
     })
 }
 

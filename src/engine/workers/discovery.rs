@@ -70,8 +70,8 @@ fn recall(core: &mut Core, adapter: AdapterId) {
     let models = core.catalogue.all();
     let models = models.map(|(id, entry)| (id, learned_profiles::key(&entry.info)));
     let Some(member) = core.fleet.member(adapter) else { return };
-    if let Some(memory) = core.learned_profiles.of(&member.entry, models) {
-        core.turn(Event::Recalled { adapter, memory });
+    if let Some(profile) = core.learned_profiles.of(&member.entry, models) {
+        core.turn(Event::ProfileRestored { adapter, profile });
     }
 }
 
@@ -79,7 +79,7 @@ fn recall(core: &mut Core, adapter: AdapterId) {
 fn recall_policy(core: &mut Core) {
     let number = |name: &str| core.catalogue.number(core.catalogue.resolve(name, None)?);
     let (policy, down) = core.learned_profiles.policy(number);
-    core.turn(Event::Learned { policy, down });
+    core.turn(Event::PolicyRestored { policy, down });
 }
 
 /// Sends the learned values about requests of an added model to the scheduler.
@@ -87,7 +87,7 @@ pub(crate) fn recall_model(core: &mut Core, name: &str, model: ModelId) {
     let was_served = core.catalogue.resolve(name, None).is_some();
     let number = |other: &str| (other == name).then_some(model);
     for (policy, down) in of_model(core.learned_profiles.policy(number), was_served) {
-        core.turn(Event::Learned { policy, down });
+        core.turn(Event::PolicyRestored { policy, down });
     }
 }
 
@@ -110,8 +110,8 @@ fn remember(core: &mut Core) {
     let name = |id: ModelId| core.catalogue.get(id).map(|info| learned_profiles::key(info));
     let time = core.time();
     for (id, member) in core.fleet.members() {
-        if let Some(memory) = core.scheduler.recollection(time, id) {
-            core.learned_profiles.update(time, &member.entry, memory, name);
+        if let Some(profile) = core.scheduler.learned_profile(time, id) {
+            core.learned_profiles.update(time, &member.entry, profile, name);
         }
     }
     // Before the first listing the scheduler has no values from the file yet.

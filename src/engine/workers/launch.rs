@@ -60,7 +60,7 @@ impl WorkerTemplate {
             lock_dir: config.lock_dir.clone(),
             environment: config.live.environment.clone(),
             cpu_threads: config.live.cpu_threads,
-            heartbeat: config.live.settings.bounds.silence / 4,
+            heartbeat: config.live.settings.timeouts.heartbeat / 4,
             options: config.live.worker_options.clone(),
             models_bytes: config.models_bytes,
             validation: None,

@@ -22,7 +22,7 @@ pub(crate) fn watch_memory(core: &mut Core) {
         core.fleet.members().map(|(id, _)| (id, sample(core, id, host))).collect();
     for (adapter, sample) in samples {
         if let Some(bytes) = core.memory_budgets.adapters.entry(adapter).or_default().take(sample) {
-            core.turn(Event::Room { adapter, bytes });
+            core.turn(Event::MemoryBudget { adapter, bytes });
         }
     }
 }
@@ -33,7 +33,7 @@ pub(crate) fn report_more(core: &mut Core, adapter: AdapterId) {
     let samples = core.memory_budgets.adapters.entry(adapter).or_default();
     let more = sample.is_some_and(|(budget, _)| Some(budget) > samples.reported);
     if let Some(bytes) = more.then(|| samples.take(sample)).flatten() {
-        core.turn(Event::Room { adapter, bytes });
+        core.turn(Event::MemoryBudget { adapter, bytes });
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 /// One adapter that takes 10 ms for each row and is busy with the first of them; 20 more wait.
-fn crowded() -> Bench {
+fn overloaded() -> Bench {
     let mut bench = Bench::one();
     bench.serve(profile(1)).request().opened(ONE).loaded(ONE, MODEL, &[(1, ms(10)); 3]);
     for _ in 0..20 {
@@ -15,11 +15,11 @@ fn crowded() -> Bench {
 /// What is said to a request with so much time.
 fn with(bench: &mut Bench, time: u64, change: impl FnOnce(&mut Arrival)) -> Vec<String> {
     let deadline = bench.now + ms(time);
-    bench.ask(|arrival| {
+    bench.request_with(|arrival| {
         arrival.deadline = Some(deadline);
         change(arrival);
     });
-    bench.said.clone()
+    bench.actions.clone()
 }
 
 const NOTHING: [&str; 0] = [];
@@ -28,16 +28,16 @@ const REFUSED: [&str; 1] = ["overload 22"];
 #[test]
 fn who_cannot_be_answered_in_time_is_told_at_once() {
     // All but the last are due before it.
-    assert_eq!(with(&mut crowded(), 150, |_| ()), REFUSED);
+    assert_eq!(with(&mut overloaded(), 150, |_| ()), REFUSED);
     // Nor is it sure enough if all goes as predicted.
-    assert_eq!(with(&mut crowded(), 230, |_| ()), REFUSED);
-    assert_eq!(with(&mut crowded(), 300, |_| ()), NOTHING);
-    assert_eq!(with(&mut crowded(), 300, |arrival| arrival.rows = 10), REFUSED);
+    assert_eq!(with(&mut overloaded(), 230, |_| ()), REFUSED);
+    assert_eq!(with(&mut overloaded(), 300, |_| ()), NOTHING);
+    assert_eq!(with(&mut overloaded(), 300, |arrival| arrival.rows = 10), REFUSED);
 }
 
 #[test]
 fn who_is_turned_away_is_told_how_long_it_would_take() {
-    let mut bench = crowded();
+    let mut bench = overloaded();
     let deadline = Some(bench.now + ms(150));
     let arrival = Arrival { deadline, ..arrival(RequestId(100)) };
     bench.scheduler.handle(bench.now, Event::Arrived(arrival));
@@ -52,14 +52,15 @@ fn who_is_turned_away_is_told_how_long_it_would_take() {
 #[test]
 fn only_what_goes_before_counts() {
     // It is due before all others.
-    assert_eq!(with(&mut crowded(), 50, |_| ()), NOTHING);
+    assert_eq!(with(&mut overloaded(), 50, |_| ()), NOTHING);
     // It has its turn before most of the others.
-    assert_eq!(with(&mut crowded(), 150, |arrival| arrival.client = ClientId(7)), NOTHING);
+    assert_eq!(with(&mut overloaded(), 150, |arrival| arrival.client = ClientId(7)), NOTHING);
     // But so have others.
-    let mut bench = crowded();
-    bench.ask(|arrival| (arrival.client, arrival.rows) = (ClientId(7), 10));
-    let said = with(&mut bench, 150, |arrival| (arrival.client, arrival.rows) = (ClientId(8), 8));
-    assert_eq!(said, ["overload 23"]);
+    let mut bench = overloaded();
+    bench.request_with(|arrival| (arrival.client, arrival.rows) = (ClientId(7), 10));
+    let actions =
+        with(&mut bench, 150, |arrival| (arrival.client, arrival.rows) = (ClientId(8), 8));
+    assert_eq!(actions, ["overload 23"]);
     // It is urgent.
     let urgent = |arrival: &mut Arrival| {
         (arrival.client, arrival.rows, arrival.priority) = (ClientId(8), 8, 1);
@@ -69,8 +70,8 @@ fn only_what_goes_before_counts() {
 
 #[test]
 fn who_would_be_late_alone_is_not_told_that_others_are_to_blame() {
-    assert_eq!(with(&mut crowded(), 5, |_| ()), NOTHING);
-    assert_eq!(with(&mut crowded(), 150, |arrival| arrival.rows = 40), NOTHING);
+    assert_eq!(with(&mut overloaded(), 5, |_| ()), NOTHING);
+    assert_eq!(with(&mut overloaded(), 150, |arrival| arrival.rows = 40), NOTHING);
 }
 
 #[test]
@@ -85,19 +86,19 @@ fn what_was_never_measured_is_tried() {
 
 #[test]
 fn who_can_be_turned_on_counts() {
-    for (start, said) in [(20, &NOTHING[..]), (5000, &REFUSED[..])] {
+    for (start, actions) in [(20, &NOTHING[..]), (5000, &REFUSED[..])] {
         let mut bench = Bench::two();
         bench.serve(profile(1));
         for id in [ONE, TWO] {
-            bench.wished(id, Wish::On);
+            bench.set_mode(id, AdapterMode::On);
             bench.now = bench.now + ms(start);
             bench.opened(id).loaded(id, MODEL, &[(1, ms(10)); 3]);
         }
-        bench.wished(TWO, Wish::Off).exited(TWO).wished(TWO, Wish::Auto);
-        bench.scheduler.world.settings.policy = Policy::ByHand { goal: Goal::Latency };
+        bench.set_mode(TWO, AdapterMode::Off).exited(TWO).set_mode(TWO, AdapterMode::Auto);
+        bench.scheduler.world.settings.policy = Policy::Manual { goal: Goal::Latency };
         for _ in 0..21 {
             bench.request();
         }
-        assert_eq!(with(&mut bench, 200, |_| ()), said);
+        assert_eq!(with(&mut bench, 200, |_| ()), actions);
     }
 }

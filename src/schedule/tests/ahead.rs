@@ -6,7 +6,7 @@ use super::*;
 pub(super) fn bench() -> Bench {
     let mut bench = super::thrift::bench(&[(ONE, super::thrift::plain())]);
     bench.serve(profile(4));
-    bench.scheduler.world.settings.ahead = true;
+    bench.scheduler.world.settings.early_starts = true;
     if let Policy::Cost { late_penalty_mj, .. } = &mut bench.scheduler.world.settings.policy {
         *late_penalty_mj = 100_000;
     }
@@ -69,7 +69,7 @@ fn what_is_expected_and_does_not_come_is_not_waited_for() {
 #[test]
 fn nothing_is_started_ahead_where_that_is_turned_off() {
     let mut bench = bench();
-    bench.scheduler.world.settings.ahead = false;
+    bench.scheduler.world.settings.early_starts = false;
     assert_eq!(bench.regular(600, 12), 0);
 }
 
@@ -79,9 +79,9 @@ fn minimum_does_not_turn_off_early() {
         let mut bench = bench();
         bench.regular(600, 10);
         bench.scheduler.world.settings.min = min;
-        let life = bench.request().life(ONE);
+        let incarnation = bench.request().incarnation(ONE);
         bench.pass(60);
-        assert_eq!((bench.state(ONE), bench.life(ONE)), (state, life));
+        assert_eq!((bench.state(ONE), bench.incarnation(ONE)), (state, incarnation));
     }
 }
 
@@ -90,7 +90,7 @@ fn adapter_that_the_operator_keeps_on_does_not_turn_off_early() {
     let mut bench = bench();
     bench.regular(600, 10);
     bench.listed(&[(ONE, super::thrift::plain()), (TWO, super::thrift::plain())]);
-    bench.wished(TWO, Wish::On).opened(TWO).loaded(TWO, MODEL, &[(1, ms(10))]);
+    bench.set_mode(TWO, AdapterMode::On).opened(TWO).loaded(TWO, MODEL, &[(1, ms(10))]);
     bench.request().after(ms(10)).done(TWO).pass(60);
     assert_eq!([bench.state(ONE), bench.state(TWO)], ["off", "idle"]);
 }
@@ -100,7 +100,7 @@ fn nothing_turns_off_early_while_another_client_may_come_at_any_time() {
     let mut bench = bench();
     for pause in [90, 400, 200, 500, 130, 330, 470, 250, 60, 380] {
         bench.request().pass(pause);
-        bench.ask(|arrival| arrival.client = ClientId(7)).pass(600 - pause);
+        bench.request_with(|arrival| arrival.client = ClientId(7)).pass(600 - pause);
     }
     bench.request().pass(60);
     assert_eq!(bench.state(ONE), "idle");
@@ -117,16 +117,16 @@ fn start_ahead_is_a_timeout() {
 
 #[test]
 fn client_whose_pauses_differ_widely_is_not_expected() {
-    use rhythm::{Costs, Rhythm};
+    use super::super::client_pattern::{ClientPattern, Costs};
     let costs = Costs { idle: 20.0, start: 65.6, miss: 5000.0, wait: 250.0 };
     let forecast = |step: u64| {
-        let (mut rhythm, mut at) = (Rhythm::default(), ms(100_000));
-        rhythm.arrived(Time(at), false);
+        let (mut pattern, mut at) = (ClientPattern::default(), ms(100_000));
+        pattern.arrived(Time(at), false);
         for gap in 0..16 {
             at += ms(600_000 + gap * 7 % 16 * step);
-            rhythm.arrived(Time(at), false);
+            pattern.arrived(Time(at), false);
         }
-        rhythm.forecast(costs).is_some()
+        pattern.forecast(costs).is_some()
     };
     assert_eq!([forecast(5000), forecast(40_000)], [true, false]);
 }

@@ -19,7 +19,7 @@ fn an_adapter_is_ready_when_an_announced_client_comes() {
     assert_eq!(bench.state(ONE), "off", "a start takes one second");
     bench.pass(2);
     assert_eq!(bench.state(ONE), "idle");
-    bench.ask(|arrival| arrival.client = ClientId(7)).check(ONE, "busy", &["run 1"]);
+    bench.request_with(|arrival| arrival.client = ClientId(7)).check(ONE, "busy", &["run 1"]);
 }
 
 #[test]
@@ -58,19 +58,19 @@ fn an_announced_client_that_does_not_come_is_not_waited_for() {
 fn a_client_that_does_not_keep_its_word_is_not_believed_until_it_comes() {
     let mut bench = super::ahead::bench();
     let started = |bench: &mut Bench| {
-        let life = bench.announce(7, 10).life(ONE);
+        let incarnation = bench.announce(7, 10).incarnation(ONE);
         bench.pass(40);
-        bench.life(ONE) != life
+        bench.incarnation(ONE) != incarnation
     };
     for _ in 0..3 {
         assert!(started(&mut bench));
     }
     assert!(!started(&mut bench));
     // Others are.
-    let life = bench.announce(8, 10).life(ONE);
+    let incarnation = bench.announce(8, 10).incarnation(ONE);
     bench.pass(40);
-    assert_ne!(bench.life(ONE), life);
-    bench.ask(|arrival| arrival.client = ClientId(7)).pass(4000);
+    assert_ne!(bench.incarnation(ONE), incarnation);
+    bench.request_with(|arrival| arrival.client = ClientId(7)).pass(4000);
     assert_eq!(bench.state(ONE), "off");
     assert!(started(&mut bench));
 }
@@ -88,7 +88,7 @@ fn announcements_of_many_clients_take_no_more_memory_than_those_of_some() {
 #[test]
 fn nobody_is_announced_where_starts_ahead_are_turned_off() {
     let mut bench = super::ahead::bench();
-    bench.scheduler.world.settings.ahead = false;
+    bench.scheduler.world.settings.early_starts = false;
     bench.announce(7, 0);
     assert_eq!(bench.state(ONE), "off");
     bench.on(Event::Announced { model: ModelId(99), client: ClientId(7), within: ms(0) });
@@ -120,11 +120,11 @@ fn a_client_that_puts_its_coming_off_again_and_again_is_not_believed() {
 fn an_announced_client_is_not_forgotten_for_others_that_were_seen_long_ago() {
     let mut bench = super::ahead::bench();
     for client in 100..170 {
-        bench.ask(|arrival| arrival.client = ClientId(client)).pass(20);
+        bench.request_with(|arrival| arrival.client = ClientId(client)).pass(20);
     }
     bench.pass(4000).announce(7, 100);
-    bench.ask(|arrival| arrival.client = ClientId(99)).pass(60);
-    assert!(bench.scheduler.world.ahead.believed(MODEL, ClientId(7)).is_some());
+    bench.request_with(|arrival| arrival.client = ClientId(99)).pass(60);
+    assert!(bench.scheduler.world.clients.expected_late_requests(MODEL, ClientId(7)).is_some());
     let known = bench.scheduler.learned(bench.now).clients;
     assert!(known.iter().any(|it| it.client == Some(ClientId(7))), "{}", known.len());
 }
@@ -133,7 +133,7 @@ fn an_announced_client_is_not_forgotten_for_others_that_were_seen_long_ago() {
 fn an_adapter_that_served_others_does_not_go_since_an_announced_client_does_not_come() {
     let mut bench = super::ahead::bench();
     bench.announce(7, 5).pass(5);
-    bench.ask(|arrival| arrival.client = ClientId(7)).pass(2);
+    bench.request_with(|arrival| arrival.client = ClientId(7)).pass(2);
     // It makes one request late, at 100 J: 105 s of idling.
     bench.announce(8, 1).pass(60);
     assert_eq!(bench.state(ONE), "idle");
@@ -143,7 +143,7 @@ fn an_adapter_that_served_others_does_not_go_since_an_announced_client_does_not_
 fn served(next: Option<u64>) -> Bench {
     let mut bench = super::ahead::bench();
     bench.announce(7, 10).pass(10);
-    bench.ask(|arrival| arrival.client = ClientId(7)).pass(1);
+    bench.request_with(|arrival| arrival.client = ClientId(7)).pass(1);
     if let Some(next) = next {
         bench.announce(7, next);
     }
@@ -156,7 +156,7 @@ fn adapter_turns_off_early_after_an_announced_client_was_served() {
     for next in [None, Some(300)] {
         let mut bench = served(next);
         bench.pass(12);
-        assert_eq!(bench.state(ONE), "idle", "the client may have more to ask: {next:?}");
+        assert_eq!(bench.state(ONE), "idle", "the client may have more requests: {next:?}");
         bench.pass(4);
         assert_eq!(bench.state(ONE), "off", "{next:?}");
         bench.pass(300 - 17);
@@ -174,27 +174,27 @@ fn early_release_is_a_timeout() {
 #[test]
 fn adapter_stays_on_for_an_announced_client_that_comes_soon() {
     let mut bench = served(Some(50));
-    let life = bench.life(ONE);
+    let incarnation = bench.incarnation(ONE);
     bench.pass(49);
-    assert_eq!((bench.state(ONE), bench.life(ONE)), ("idle", life));
+    assert_eq!((bench.state(ONE), bench.incarnation(ONE)), ("idle", incarnation));
 }
 
 #[test]
 fn adapter_stays_on_for_clients_that_announce_nothing() {
     let mut bench = super::ahead::bench();
-    bench.ask(|arrival| arrival.client = ClientId(8)).pass(100).announce(7, 10).pass(10);
-    bench.ask(|arrival| arrival.client = ClientId(7)).pass(30);
+    bench.request_with(|arrival| arrival.client = ClientId(8)).pass(100).announce(7, 10).pass(10);
+    bench.request_with(|arrival| arrival.client = ClientId(7)).pass(30);
     assert_eq!(bench.state(ONE), "idle");
     // Nor is a client known whose last spell was not announced.
     let mut bench = served(None);
-    bench.pass(40).ask(|arrival| arrival.client = ClientId(7)).pass(40);
+    bench.pass(40).request_with(|arrival| arrival.client = ClientId(7)).pass(40);
     assert_eq!(bench.state(ONE), "idle");
 }
 
 #[test]
 fn adapters_in_use_and_the_minimum_do_not_turn_off_early() {
     let mut bench = served(None);
-    bench.pass(10).ask(|arrival| arrival.client = ClientId(7)).pass(10);
+    bench.pass(10).request_with(|arrival| arrival.client = ClientId(7)).pass(10);
     assert_eq!(bench.state(ONE), "idle", "it paused for 10 s only");
     let mut bench = served(None);
     bench.scheduler.world.settings.min = 1;
@@ -205,9 +205,9 @@ fn adapters_in_use_and_the_minimum_do_not_turn_off_early() {
 #[test]
 fn a_request_within_a_spell_meets_its_announcement() {
     let mut bench = served(Some(8));
-    bench.pass(8).ask(|arrival| arrival.client = ClientId(7)).pass(60);
-    let entries = &bench.scheduler.world.ahead.entries;
+    bench.pass(8).request_with(|arrival| arrival.client = ClientId(7)).pass(60);
+    let entries = &bench.scheduler.world.clients.entries;
     let entry = entries.get(&Some((MODEL, ClientId(7)))).unwrap();
-    assert_eq!((entry.unmet, entry.plan.is_none()), (0, true));
+    assert_eq!((entry.missed_announcements, entry.plan.is_none()), (0, true));
     assert_eq!(bench.state(ONE), "off");
 }

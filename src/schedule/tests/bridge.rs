@@ -12,15 +12,17 @@ fn bench(row: Option<u64>) -> Bench {
     bench.serve(profile(8));
     bench.listed(&[(ONE, plain()), (CPU, cpu())]);
     if let Some(row) = row {
-        let line = Line { alpha_ns: row * 500_000, beta_ns: row * 500_000, spread_permille: 0 };
-        let load = Some(Took { time: ms(40), estimated: false });
-        let replica = ReplicaMemory { load, lines: vec![(0, line)], ..ReplicaMemory::default() };
-        let memory = Recollection {
+        let line =
+            ServiceTime { alpha_ns: row * 500_000, beta_ns: row * 500_000, spread_permille: 0 };
+        let load = Some(LearnedDuration { time: ms(40), estimated: false });
+        let replica =
+            LearnedReplica { load, service_times: vec![(0, line)], ..LearnedReplica::default() };
+        let memory = LearnedProfile {
             cold_start: Some(ms(60)),
             replicas: vec![(MODEL, replica)],
-            ..Recollection::default()
+            ..LearnedProfile::default()
         };
-        bench.on(Event::Recalled { adapter: CPU, memory });
+        bench.on(Event::ProfileRestored { adapter: CPU, profile: memory });
     }
     bench
 }
@@ -66,7 +68,7 @@ fn a_card_starts_for_what_the_bridge_does_not_carry_which_serves_meanwhile() {
 impl Bench {
     /// A minute later, so many requests at once; tells whether the first one started the card, and
     /// lets all be served and the card go.
-    fn spell(&mut self, requests: u32) -> bool {
+    fn period(&mut self, requests: u32) -> bool {
         self.after(ms(60_000)).request();
         let at_once = self.state(ONE) == "starting";
         for _ in 1..requests {
@@ -83,7 +85,10 @@ impl Bench {
             if self.state(ONE) == "loading" {
                 self.loaded(ONE, MODEL, &[(1, ms(2))]);
             }
-            self.after(ms(1000)).wished(ONE, Wish::Off).exited(ONE).wished(ONE, Wish::Auto);
+            self.after(ms(1000))
+                .set_mode(ONE, AdapterMode::Off)
+                .exited(ONE)
+                .set_mode(ONE, AdapterMode::Auto);
         }
         at_once
     }
@@ -92,15 +97,15 @@ impl Bench {
 #[test]
 fn a_card_starts_with_the_first_request_where_the_bridge_fell_short_twice() {
     let mut bench = up(40);
-    let starts = [6, 6, 1, 1, 6, 1, 6, 6, 6].map(|requests| bench.spell(requests));
+    let starts = [6, 6, 1, 1, 6, 1, 6, 6, 6].map(|requests| bench.period(requests));
     assert_eq!(starts, [false, false, true, false, false, false, false, false, true]);
 }
 
 #[test]
 fn while_a_card_is_on_nothing_is_learned_of_the_bridge() {
     let mut bench = up(40);
-    bench.spell(6);
-    bench.after(ms(60_000)).wished(ONE, Wish::On);
+    bench.period(6);
+    bench.after(ms(60_000)).set_mode(ONE, AdapterMode::On);
     bench.after(ms(1000)).opened(ONE).loaded(ONE, MODEL, &[(1, ms(2))]);
     for _ in 0..3 {
         bench.after(ms(60_000)).request().request().done(ONE);
@@ -109,9 +114,9 @@ fn while_a_card_is_on_nothing_is_learned_of_the_bridge() {
         }
         assert_eq!([bench.state(CPU), bench.state(ONE)], ["idle", "idle"]);
     }
-    bench.wished(ONE, Wish::Off).exited(ONE).wished(ONE, Wish::Auto);
-    assert!(!bench.spell(6), "it fell short once so far");
-    assert!(bench.spell(1), "and now twice");
+    bench.set_mode(ONE, AdapterMode::Off).exited(ONE).set_mode(ONE, AdapterMode::Auto);
+    assert!(!bench.period(6), "it fell short once so far");
+    assert!(bench.period(1), "and now twice");
 }
 
 #[test]
@@ -130,7 +135,7 @@ fn a_bridge_measures_what_it_does_not_know_and_drops_what_takes_too_long() {
     bench.opened(CPU).after(ms(2000));
     assert_eq!(bench.state(CPU), "loading", "it was never measured here");
     bench.loaded(CPU, MODEL, &[(1, ms(300))]);
-    assert!(bench.said.iter().any(|word| word.starts_with("unload")), "{:?}", bench.said);
+    assert!(bench.actions.iter().any(|word| word.starts_with("unload")), "{:?}", bench.actions);
     bench.after(ms(3_600_000));
     assert_eq!(bench.state(CPU), "stopping", "it bridges nothing");
 }
@@ -138,7 +143,7 @@ fn a_bridge_measures_what_it_does_not_know_and_drops_what_takes_too_long() {
 #[test]
 fn a_bridge_stands_in_for_all_models_while_no_card_is_usable() {
     let mut bench = bench(Some(200));
-    bench.wished(ONE, Wish::Off).request();
+    bench.set_mode(ONE, AdapterMode::Off).request();
     assert_eq!(bench.state(CPU), "starting");
 }
 
@@ -182,7 +187,7 @@ fn a_bridge_serves_a_model_that_no_card_can_load() {
     bench.opened(CPU);
     bench.request();
     assert_eq!(bench.state(ONE), "starting");
-    bench.after(ms(1000)).opened(ONE).load_failed_until(ONE, Again::Never);
+    bench.after(ms(1000)).opened(ONE).load_failed_until(ONE, LoadRetry::Never);
     assert_eq!(bench.state(CPU), "loading", "nothing else can serve it");
     bench.loaded(CPU, MODEL, &[(1, ms(400))]);
     assert_eq!(bench.state(CPU), "busy");
@@ -194,6 +199,6 @@ fn a_bridge_serves_a_model_that_no_card_can_load() {
 #[test]
 fn a_bridge_that_does_not_serve_a_model_is_no_place_for_it() {
     let mut bench = bench(Some(400));
-    bench.on(Event::Room { adapter: ONE, bytes: Some(5) }).opened(CPU).request();
+    bench.on(Event::MemoryBudget { adapter: ONE, bytes: Some(5) }).opened(CPU).request();
     assert_eq!(bench.state(ONE), "starting", "it is tried where there is too little memory");
 }

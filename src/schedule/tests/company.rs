@@ -11,14 +11,18 @@ fn patient(max_rows: u32) -> Bench {
 
 /// Asks for rows of a shape of their own.
 fn shaped(bench: &mut Bench, number: u64, rows: u32) {
-    bench.ask(|arrival| (arrival.shape.number, arrival.rows) = (number, rows));
+    bench.request_with(|arrival| (arrival.shape.number, arrival.rows) = (number, rows));
 }
 
 #[test]
 fn a_far_deadline_puts_nobody_back() {
     let mut bench = Bench::busy();
     let deadline = bench.now + ms(10_000);
-    bench.serve(profile(1)).ask(|arrival| arrival.deadline = Some(deadline)).request().done(ONE);
+    bench
+        .serve(profile(1))
+        .request_with(|arrival| arrival.deadline = Some(deadline))
+        .request()
+        .done(ONE);
     assert_eq!(bench.parts(ONE), [(3, 0, 1)]);
 }
 
@@ -33,7 +37,7 @@ fn who_was_lost_keeps_his_place() {
 #[test]
 fn rows_that_were_lost_go_before_the_rest_of_their_request() {
     let mut bench = Bench::one();
-    bench.serve(profile(4)).ask(|arrival| arrival.rows = 12).ready(ONE, 1);
+    bench.serve(profile(4)).request_with(|arrival| arrival.rows = 12).ready(ONE, 1);
     bench.done(ONE).exited(ONE).after(ms(500)).ready(ONE, 1);
     assert_eq!(bench.parts(ONE), [(1, 4, 4)]);
 }
@@ -43,7 +47,7 @@ fn who_fits_into_a_batch_is_not_cut_to_fill_another() {
     let mut bench = Bench::busy();
     bench.serve(profile(4));
     for rows in [3, 3, 9] {
-        bench.ask(|arrival| arrival.rows = rows);
+        bench.request_with(|arrival| arrival.rows = rows);
     }
     bench.done(ONE);
     assert_eq!(bench.parts(ONE), [(3, 0, 3)]);

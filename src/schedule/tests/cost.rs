@@ -114,13 +114,13 @@ fn on_the_way_down_nobody_starts_who_would_come_too_late_to_help() {
 #[test]
 fn on_the_way_down_who_will_be_in_time_to_help_is_started() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
-    bench.wished(TWO, Wish::Off).request().after(ms(1000)).opened(ONE);
+    bench.set_mode(TWO, AdapterMode::Off).request().after(ms(1000)).opened(ONE);
     bench.loaded(ONE, MODEL, &[(1, ms(100))]).after(ms(100)).done(ONE).after(ms(1500));
     for _ in 0..50 {
         bench.request();
     }
     let deadline = bench.now + ms(60_000);
-    bench.on(Event::Shutdown { deadline }).wished(TWO, Wish::Auto);
+    bench.on(Event::Shutdown { deadline }).set_mode(TWO, AdapterMode::Auto);
     assert_eq!(bench.state(TWO), "starting");
 }
 
@@ -138,8 +138,8 @@ fn it_goes_when_staying_on_has_cost_as_much_as_a_start() {
 #[test]
 fn the_one_that_is_not_needed_goes_and_the_other_stays() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
-    bench.wished(ONE, Wish::On).wished(TWO, Wish::On).comes(ONE).comes(TWO);
-    bench.wished(ONE, Wish::Auto).wished(TWO, Wish::Auto);
+    bench.set_mode(ONE, AdapterMode::On).set_mode(TWO, AdapterMode::On).comes(ONE).comes(TWO);
+    bench.set_mode(ONE, AdapterMode::Auto).set_mode(TWO, AdapterMode::Auto);
     // One client after the other: one adapter is enough. The second took 2 s to come.
     for _ in 0..150 {
         bench.request();
@@ -155,8 +155,8 @@ fn the_one_that_is_not_needed_goes_and_the_other_stays() {
 fn those_that_are_needed_stay() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
     bench.serve(ModelProfile { slo: ms(12), ..profile(1) });
-    bench.wished(ONE, Wish::On).wished(TWO, Wish::On).comes(ONE).comes(TWO);
-    bench.wished(ONE, Wish::Auto).wished(TWO, Wish::Auto);
+    bench.set_mode(ONE, AdapterMode::On).set_mode(TWO, AdapterMode::On).comes(ONE).comes(TWO);
+    bench.set_mode(ONE, AdapterMode::Auto).set_mode(TWO, AdapterMode::Auto);
     // Always two at once: one adapter would be late for the second.
     for _ in 0..700 {
         bench.request().request().after(ms(10)).done(ONE).done(TWO);
@@ -167,7 +167,7 @@ fn those_that_are_needed_stay() {
 #[test]
 fn activations_are_capped_but_never_the_last_resort() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
-    bench.wished(ONE, Wish::On).comes(ONE);
+    bench.set_mode(ONE, AdapterMode::On).comes(ONE);
     for starts in 0..5 {
         bench.after(ms(2000));
         for _ in 0..30 {
@@ -178,9 +178,13 @@ fn activations_are_capped_but_never_the_last_resort() {
         for _ in 0..30 {
             bench.after(ms(10)).done(ONE);
         }
-        bench.wished(TWO, Wish::Off).exited(TWO).wished(TWO, Wish::Auto);
+        bench.set_mode(TWO, AdapterMode::Off).exited(TWO).set_mode(TWO, AdapterMode::Auto);
     }
-    bench.wished(ONE, Wish::Off).exited(ONE).request().check(TWO, "starting", &["start 2"]);
+    bench.set_mode(ONE, AdapterMode::Off).exited(ONE).request().check(
+        TWO,
+        "starting",
+        &["start 2"],
+    );
 }
 
 #[test]
@@ -208,15 +212,15 @@ fn where_a_start_makes_requests_late_their_penalty_adds_to_the_wait() {
 fn stays_for(slo: u64, penalty: u64, missed_before: bool) -> u64 {
     let mut bench = bench(&[(ONE, adapter(0, false))]);
     bench.serve(ModelProfile { slo: ms(slo), ..profile(1) });
-    bench.scheduler.world.settings.bounds.silence = ms(36_000_000);
+    bench.scheduler.world.settings.timeouts.heartbeat = ms(36_000_000);
     if let Policy::Cost { late_penalty_mj, .. } = &mut bench.scheduler.world.settings.policy {
         *late_penalty_mj = penalty * 1000;
     }
     if missed_before {
         // A price of e^8 J for a late request.
-        let misses = Some((8_000_000, 0));
-        let policy = LearnedPolicy { misses, ..LearnedPolicy::default() };
-        bench.on(Event::Learned { policy, down: ms(0) });
+        let late_price = Some((8_000_000, 0));
+        let policy = LearnedPolicy { late_price, ..LearnedPolicy::default() };
+        bench.on(Event::PolicyRestored { policy, down: ms(0) });
     }
     (0..9).for_each(|_| {
         bench.request();
@@ -245,15 +249,15 @@ fn where_a_start_just_misses_the_target_late_requests_are_worth_more() {
 fn what_was_learned_survives_a_restart() {
     let mut first = bench(&[(ONE, adapter(0, false))]);
     first.request().comes(ONE).after(ms(10)).done(ONE);
-    let memory = first.scheduler.recollection(first.now, ONE).expect("it is known");
+    let memory = first.scheduler.learned_profile(first.now, ONE).expect("it is known");
     assert_eq!(memory.cold_start, Some(ms(1000)));
     let mut second = bench(&[(ONE, adapter(0, false))]);
-    second.on(Event::Recalled { adapter: ONE, memory: memory.clone() });
-    let recalled = second.scheduler.recollection(second.now, ONE).expect("it is known");
-    assert_eq!(recalled.cold_start, memory.cold_start);
-    assert_eq!(recalled.replicas[0].1.load, memory.replicas[0].1.load);
-    let alpha = |memory: &Recollection| memory.replicas[0].1.lines[0].1.alpha_ns / 1000;
-    assert_eq!(alpha(&recalled), alpha(&memory));
+    second.on(Event::ProfileRestored { adapter: ONE, profile: memory.clone() });
+    let restored = second.scheduler.learned_profile(second.now, ONE).expect("it is known");
+    assert_eq!(restored.cold_start, memory.cold_start);
+    assert_eq!(restored.replicas[0].1.load, memory.replicas[0].1.load);
+    let alpha = |memory: &LearnedProfile| memory.replicas[0].1.service_times[0].1.alpha_ns / 1000;
+    assert_eq!(alpha(&restored), alpha(&memory));
 }
 
 /// One that serves at 10 ms a row, and two that are off, of this speed by their class, with this
@@ -265,14 +269,14 @@ fn choice(first: (u64, u64, u64), second: (u64, u64, u64)) -> Bench {
     };
     let three = (AdapterId(3), profile(second));
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, profile(first)), three]);
-    bench.wished(ONE, Wish::On).comes(ONE).after(ms(2000));
+    bench.set_mode(ONE, AdapterMode::On).comes(ONE).after(ms(2000));
     bench
 }
 
 /// Asks for so many rows at once, and tells who is started for them.
 fn started(bench: &mut Bench, rows: u32) -> Vec<String> {
-    bench.ask(|arrival| arrival.rows = rows);
-    bench.said.iter().filter(|word| word.starts_with("start")).cloned().collect()
+    bench.request_with(|arrival| arrival.rows = rows);
+    bench.actions.iter().filter(|word| word.starts_with("start")).cloned().collect()
 }
 
 #[test]
@@ -316,9 +320,13 @@ fn nobody_comes_for_what_he_cannot_hold() {
     let other = ModelId(1);
     let mut bench = bench(&[(ONE, small), (TWO, adapter(0, false))]);
     bench.serve(large).on(Event::ModelAdded { model: other, profile: profile(1) });
-    bench.wished(ONE, Wish::On).opened(ONE).loaded(ONE, other, &[]);
-    bench.ask(|arrival| arrival.model = other).check(ONE, "busy", &["run 1"]);
-    bench.wished(ONE, Wish::Off).wished(ONE, Wish::Auto).check(ONE, "draining", &[]);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).loaded(ONE, other, &[]);
+    bench.request_with(|arrival| arrival.model = other).check(ONE, "busy", &["run 1"]);
+    bench.set_mode(ONE, AdapterMode::Off).set_mode(ONE, AdapterMode::Auto).check(
+        ONE,
+        "draining",
+        &[],
+    );
     bench.request().check(ONE, "draining", &["start 2"]);
 }
 
@@ -350,14 +358,20 @@ fn models_share_the_time_of_an_adapter() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
     let other = ModelId(1);
     bench.on(Event::ModelAdded { model: other, profile: profile(1) });
-    bench.wished(ONE, Wish::On).comes(ONE).loaded(ONE, other, &[(1, ms(10))]).after(ms(2000));
+    bench
+        .set_mode(ONE, AdapterMode::On)
+        .comes(ONE)
+        .loaded(ONE, other, &[(1, ms(10))])
+        .after(ms(2000));
     for _ in 0..7 {
         bench.request();
     }
-    bench.ask(|arrival| arrival.model = other).ask(|arrival| arrival.model = other);
+    bench
+        .request_with(|arrival| arrival.model = other)
+        .request_with(|arrival| arrival.model = other);
     assert_eq!(bench.state(TWO), "off", "six and two are done in time");
     for _ in 0..3 {
-        bench.ask(|arrival| arrival.model = other);
+        bench.request_with(|arrival| arrival.model = other);
     }
     assert_eq!(bench.state(TWO), "starting");
 }

@@ -4,7 +4,7 @@ use super::*;
 
 impl Bench {
     fn not_started(&mut self, adapter: AdapterId) -> &mut Bench {
-        let incarnation = self.life(adapter);
+        let incarnation = self.incarnation(adapter);
         self.on(Event::NotStarted { adapter, incarnation })
     }
 
@@ -13,20 +13,20 @@ impl Bench {
     }
 
     fn out_of_memory(&mut self, adapter: AdapterId, model: Option<ModelId>) -> &mut Bench {
-        let incarnation = self.life(adapter);
+        let incarnation = self.incarnation(adapter);
         self.on(Event::OutOfMemory { adapter, incarnation, model })
     }
 
     fn loaded_after(&mut self, took: Duration, tuning: Option<Duration>) -> Duration {
         self.now = self.now + took;
-        let (incarnation, measured) = (self.life(ONE), vec![(1, ms(10))]);
+        let (incarnation, measured) = (self.incarnation(ONE), vec![(1, ms(10))]);
         let model = MODEL;
         self.on(Event::Loaded { adapter: ONE, incarnation, model, bytes: 1, measured, tuning });
         Duration::from_secs_f64(estimates::load_time(&self.scheduler.world, ONE, MODEL))
     }
 
     fn load_again(&mut self) -> &mut Bench {
-        self.wished(ONE, Wish::Off).exited(ONE).wished(ONE, Wish::On).opened(ONE)
+        self.set_mode(ONE, AdapterMode::Off).exited(ONE).set_mode(ONE, AdapterMode::On).opened(ONE)
     }
 }
 
@@ -40,7 +40,7 @@ fn failed_process_starts_are_no_fault_and_wait_for_one_that_works() {
     bench.after(ms(60_000)).check(ONE, "off", &[]);
     bench.start_tried(true).check(ONE, "starting", &["start 1"]);
     bench.ready(ONE, 1).done(ONE);
-    assert_eq!(bench.scheduler.world.adapters[&ONE].strikes, 0);
+    assert_eq!(bench.scheduler.world.adapters[&ONE].consecutive_faults, 0);
 }
 
 #[test]
@@ -59,8 +59,8 @@ fn requests_are_rejected_after_a_second_failed_start_until_one_works() {
 #[test]
 fn adapters_that_are_on_serve_while_no_process_can_be_started() {
     let mut bench = Bench::two();
-    bench.wished(ONE, Wish::On).ready(ONE, 1);
-    bench.wished(TWO, Wish::On).not_started(TWO).start_tried(false);
+    bench.set_mode(ONE, AdapterMode::On).ready(ONE, 1);
+    bench.set_mode(TWO, AdapterMode::On).not_started(TWO).start_tried(false);
     assert!(bench.scheduler.is_ready(bench.now));
     bench.request().check(ONE, "busy", &["run 1"]);
     bench.done(ONE);
@@ -69,11 +69,11 @@ fn adapters_that_are_on_serve_while_no_process_can_be_started() {
 #[test]
 fn memory_that_runs_out_in_a_load_is_of_the_model_not_of_the_adapter() {
     let mut bench = Bench::one();
-    bench.scheduler.world.settings.patience = ms(1000);
+    bench.scheduler.world.settings.quarantine_wait_max = ms(1000);
     bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
     bench.out_of_memory(ONE, Some(MODEL)).check(ONE, "off", &["reject"]);
     let adapter = &bench.scheduler.world.adapters[&ONE];
-    assert_eq!((adapter.strikes, adapter.last_fault), (0, Some(Fault::Memory)));
+    assert_eq!((adapter.consecutive_faults, adapter.last_fault), (0, Some(Fault::Memory)));
     assert!(!bench.scheduler.is_model_ready(bench.now, MODEL));
     assert!(bench.scheduler.is_ready(bench.now), "other models are served");
 }
@@ -81,12 +81,12 @@ fn memory_that_runs_out_in_a_load_is_of_the_model_not_of_the_adapter() {
 #[test]
 fn memory_that_runs_out_in_a_batch_halves_it_until_one_row_is_too_much() {
     let mut bench = Bench::pair(8, (10, 11), (10, 11));
-    bench.wished(TWO, Wish::Off).exited(TWO);
-    bench.ask(|arrival| arrival.rows = 8).check(ONE, "busy", &["run 1"]);
+    bench.set_mode(TWO, AdapterMode::Off).exited(TWO);
+    bench.request_with(|arrival| arrival.rows = 8).check(ONE, "busy", &["run 1"]);
     bench.out_of_memory(ONE, None).check(ONE, "starting", &["start 1"]);
     let rows = estimates::rows_limit(&bench.scheduler.world, ONE, MODEL);
-    assert_eq!((rows, bench.scheduler.world.adapters[&ONE].strikes), (4, 0));
-    assert!(bench.said.iter().all(|said| !said.starts_with("reject")));
+    assert_eq!((rows, bench.scheduler.world.adapters[&ONE].consecutive_faults), (4, 0));
+    assert!(bench.actions.iter().all(|actions| !actions.starts_with("reject")));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn the_first_load_without_tuning_replaces_what_a_load_with_tuning_led_to() {
     assert_eq!(bench.loaded_after(ms(2000), None), ms(2800));
     bench.load_again();
     assert_eq!(bench.loaded_after(ms(90_000), Some(ms(1000))), ms(2800));
-    let memory = bench.scheduler.recollection(bench.now, ONE).unwrap().replicas.remove(0).1;
-    assert_eq!(memory.load, Some(Took { time: ms(2800), estimated: false }));
+    let memory = bench.scheduler.learned_profile(bench.now, ONE).unwrap().replicas.remove(0).1;
+    assert_eq!(memory.load, Some(LearnedDuration { time: ms(2800), estimated: false }));
     assert!(memory.first_load > Some(ms(90_000)), "{memory:?}");
 }

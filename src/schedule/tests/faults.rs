@@ -4,8 +4,8 @@ use super::*;
 
 /// Silence is borne for 100 ms, a start for 250, a batch for 400.
 fn watched(mut bench: Bench) -> Bench {
-    let bounds = &mut bench.scheduler.world.settings.bounds;
-    (bounds.silence, bounds.start, bounds.run) = (ms(100), ms(250), ms(400));
+    let timeouts = &mut bench.scheduler.world.settings.timeouts;
+    (timeouts.heartbeat, timeouts.start, timeouts.run) = (ms(100), ms(250), ms(400));
     bench.after(Duration::ZERO);
     bench
 }
@@ -15,13 +15,13 @@ impl Bench {
     /// every 40 ms or none; tells when it does, and why.
     fn killed(&mut self, lives: bool) -> (Duration, Option<Fault>) {
         let (begin, mut alive) = (self.now, self.now);
-        while !self.said.contains(&"kill 1".to_owned()) {
+        while !self.actions.contains(&"kill 1".to_owned()) {
             let next = self.scheduler.next_timeout().expect("it wakes up");
             assert!(next > self.now && next.since(begin) < ms(2000), "{next:?}");
             alive = alive + ms(40);
             if lives && alive < next {
                 self.now = alive;
-                self.on(Event::Alive { adapter: ONE, incarnation: self.life(ONE) });
+                self.on(Event::Heartbeat { adapter: ONE, incarnation: self.incarnation(ONE) });
             } else {
                 self.now = next;
                 self.on(Event::Timeout);
@@ -45,7 +45,7 @@ impl Bench {
 #[test]
 fn the_backoff_doubles_up_to_its_bound_and_success_ends_it() {
     let mut bench = Bench::one();
-    bench.wished(ONE, Wish::On);
+    bench.set_mode(ONE, AdapterMode::On);
     let waits = [(); 5].map(|()| bench.quarantine());
     assert_eq!(waits, [500, 1000, 2000, 4000, 4000].map(ms));
     bench.ready(ONE, 1).request().done(ONE);
@@ -56,7 +56,7 @@ fn the_backoff_doubles_up_to_its_bound_and_success_ends_it() {
 #[test]
 fn the_words_of_an_earlier_worker_are_not_heard() {
     let mut bench = Bench::one();
-    let incarnation = bench.wished(ONE, Wish::On).life(ONE);
+    let incarnation = bench.set_mode(ONE, AdapterMode::On).incarnation(ONE);
     bench.quarantine();
     for event in [
         Event::Ready { adapter: ONE, incarnation, speed: 1 },
@@ -83,13 +83,13 @@ fn without_a_worker_there_are_no_models() {
     bench.exited(ONE).check(ONE, "quarantined", &[]);
     assert_eq!(bench.view(ONE).replicas.len(), 0);
     let mut bench = Bench::idle();
-    bench.wished(ONE, Wish::Off).check(ONE, "stopping", &["stop 1"]);
+    bench.set_mode(ONE, AdapterMode::Off).check(ONE, "stopping", &["stop 1"]);
     assert_eq!(bench.view(ONE).replicas.len(), 0);
 }
 
 #[test]
 fn the_silent_are_killed_whatever_they_do() {
-    let silent = (ms(100), Some(Fault::Silent));
+    let silent = (ms(100), Some(Fault::HeartbeatTimeout));
     let mut starting = watched(Bench::one());
     assert_eq!(starting.request().killed(false), silent);
     let mut idle = watched(Bench::idle());
@@ -120,10 +120,13 @@ fn nobody_waits_for_a_third_start_that_gets_stuck() {
 fn progress_buys_time_and_so_does_an_answer() {
     let mut bench = watched(Bench::one());
     bench.request().after(ms(90));
-    bench.on(Event::Progress { adapter: ONE, incarnation: bench.life(ONE) });
+    bench.on(Event::Progress { adapter: ONE, incarnation: bench.incarnation(ONE) });
     assert_eq!(bench.killed(true), (ms(250), Some(Fault::StartStuck)));
     let mut bench = watched(Bench::busy());
-    assert_eq!(bench.after(ms(90)).done(ONE).killed(false), (ms(100), Some(Fault::Silent)));
+    assert_eq!(
+        bench.after(ms(90)).done(ONE).killed(false),
+        (ms(100), Some(Fault::HeartbeatTimeout))
+    );
 }
 
 #[test]
@@ -137,8 +140,8 @@ fn an_arrival_does_not_keep_the_watch_from_its_work() {
 fn a_start_that_takes_longer_is_believed_sooner_than_one_that_is_quicker() {
     let mut bench = Bench::one();
     let mut start = |wait| {
-        bench.wished(ONE, Wish::On).after(ms(wait)).opened(ONE);
-        bench.wished(ONE, Wish::Off).exited(ONE);
+        bench.set_mode(ONE, AdapterMode::On).after(ms(wait)).opened(ONE);
+        bench.set_mode(ONE, AdapterMode::Off).exited(ONE);
         bench.view(ONE).cold_start.expect("it was measured").as_millis()
     };
     assert_eq!([start(1000), start(2000), start(500)], [1000, 1500, 1300]);
@@ -146,29 +149,29 @@ fn a_start_that_takes_longer_is_believed_sooner_than_one_that_is_quicker() {
 
 #[test]
 fn memory_does_not_outdo_what_was_measured() {
-    let line = Line { alpha_ns: 7_000_000, beta_ns: 0, spread_permille: 0 };
-    let replica = ReplicaMemory {
-        load: Some(Took { time: ms(7), estimated: false }),
+    let line = ServiceTime { alpha_ns: 7_000_000, beta_ns: 0, spread_permille: 0 };
+    let replica = LearnedReplica {
+        load: Some(LearnedDuration { time: ms(7), estimated: false }),
         first_load: Some(ms(70)),
         bytes: Some(7),
-        lines: vec![(0, line), (4, line)],
+        service_times: vec![(0, line), (4, line)],
     };
     let replicas = vec![(MODEL, replica.clone()), (ModelId(1), replica.clone())];
-    let memory = Recollection { cold_start: Some(ms(7)), replicas, ..Recollection::default() };
+    let memory = LearnedProfile { cold_start: Some(ms(7)), replicas, ..LearnedProfile::default() };
     let mut bench = Bench::idle();
-    let before = bench.scheduler.recollection(bench.now, ONE).expect("it is known");
-    bench.on(Event::Recalled { adapter: ONE, memory });
-    let after = bench.scheduler.recollection(bench.now, ONE).expect("it is known");
+    let before = bench.scheduler.learned_profile(bench.now, ONE).expect("it is known");
+    bench.on(Event::ProfileRestored { adapter: ONE, profile: memory });
+    let after = bench.scheduler.learned_profile(bench.now, ONE).expect("it is known");
     assert_eq!(after.cold_start, before.cold_start);
-    let known = |memory: &Recollection| memory.replicas[0].1.clone();
+    let known = |memory: &LearnedProfile| memory.replicas[0].1.clone();
     assert_eq!((known(&after).load, known(&after).bytes), (known(&before).load, Some(10)));
-    assert_eq!(known(&after).lines[0], known(&before).lines[0]);
+    assert_eq!(known(&after).service_times[0], known(&before).service_times[0]);
     assert_eq!(after.replicas[1].1.load, replica.load);
     assert_eq!(after.replicas[1].1.bytes, replica.bytes);
     // What is withdrawn is not worth remembering.
     bench.on(Event::ModelRemoved { model: ModelId(1) });
     assert_eq!(
-        bench.scheduler.recollection(bench.now, ONE).expect("it is known").replicas.len(),
+        bench.scheduler.learned_profile(bench.now, ONE).expect("it is known").replicas.len(),
         1
     );
 }
@@ -178,14 +181,18 @@ fn who_has_gone_is_not_started() {
     let mut bench = Bench::two();
     bench.listed(&[(TWO, adapter(1, false))]).request().check(TWO, "starting", &["start 2"]);
     let mut bench = Bench::one();
-    bench.listed(&[]).wished(ONE, Wish::On).check(ONE, "off", &[]);
+    bench.listed(&[]).set_mode(ONE, AdapterMode::On).check(ONE, "off", &[]);
 }
 
 #[test]
 fn the_slower_by_its_probe_goes_first() {
     let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 0, false)]);
-    bench.wished(ONE, Wish::On).wished(TWO, Wish::On).ready(TWO, 20).ready(ONE, 10);
-    bench.wished(ONE, Wish::Auto).wished(TWO, Wish::Auto).after(ms(100));
+    bench
+        .set_mode(ONE, AdapterMode::On)
+        .set_mode(TWO, AdapterMode::On)
+        .ready(TWO, 20)
+        .ready(ONE, 10);
+    bench.set_mode(ONE, AdapterMode::Auto).set_mode(TWO, AdapterMode::Auto).after(ms(100));
     assert_eq!([bench.state(ONE), bench.state(TWO)], ["stopping", "idle"]);
 }
 
@@ -210,9 +217,9 @@ fn fail_all(bench: &mut Bench) {
         match starting {
             Some(id) => {
                 bench.faulted(id);
-                let told = bench.said.iter().any(|word| word == "reject");
+                let from_prior = bench.actions.iter().any(|word| word == "reject");
                 bench.exited(id);
-                if told {
+                if from_prior {
                     return;
                 }
             }
@@ -231,13 +238,17 @@ fn nobody_is_waited_for_who_fails_at_every_start_however_many_there_are() {
     bench.scheduler.world.settings.backoff_max = ms(500);
     bench.request();
     fail_all(&mut bench);
-    let strikes = |bench: &Bench, id| bench.scheduler.world.adapters[&id].strikes;
-    assert!(strikes(&bench, ONE) > 3 && strikes(&bench, TWO) > 3, "each had its tries");
+    let consecutive_faults =
+        |bench: &Bench, id| bench.scheduler.world.adapters[&id].consecutive_faults;
+    assert!(
+        consecutive_faults(&bench, ONE) > 3 && consecutive_faults(&bench, TWO) > 3,
+        "each had its tries"
+    );
     // The next request is worth one more try, if one is due, and no more than one.
     bench.after(ms(1000)).request();
-    assert_eq!(bench.said, ["start 1"]);
+    assert_eq!(bench.actions, ["start 1"]);
     bench.faulted(ONE);
-    assert!(bench.said.contains(&"reject".to_owned()), "{:?}", bench.said);
+    assert!(bench.actions.contains(&"reject".to_owned()), "{:?}", bench.actions);
 }
 
 #[test]
@@ -248,18 +259,18 @@ fn who_serves_is_waited_for_though_it_has_failed_often() {
     fail_all(&mut bench);
     bench.after(ms(1000)).request().ready(ONE, 1).request().check(TWO, "starting", &["start 2"]);
     bench.faulted(TWO);
-    assert!(!bench.said.contains(&"reject".to_owned()), "{:?}", bench.said);
+    assert!(!bench.actions.contains(&"reject".to_owned()), "{:?}", bench.actions);
 }
 
 #[test]
 fn what_failed_while_nobody_waited_turns_nobody_away() {
     let mut bench = Bench::one();
-    bench.wished(ONE, Wish::On);
+    bench.set_mode(ONE, AdapterMode::On);
     for _ in 0..4 {
         bench.faulted(ONE).exited(ONE).after(ms(4000));
     }
     bench.faulted(ONE).exited(ONE).after(ms(4000)).request();
-    assert!(bench.said.is_empty(), "{:?}", bench.said);
+    assert!(bench.actions.is_empty(), "{:?}", bench.actions);
     bench.ready(ONE, 1).check(ONE, "busy", &["run 1"]);
 }
 
@@ -277,7 +288,7 @@ fn a_fallback_stays_until_another_has_a_model() {
 #[test]
 fn a_fallback_does_not_go_for_one_that_goes() {
     let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 1, true)]);
-    bench.request().ready(ONE, 1).wished(ONE, Wish::Off);
+    bench.request().ready(ONE, 1).set_mode(ONE, AdapterMode::Off);
     bench.check(ONE, "draining", &["start 2"]);
     bench.request().opened(TWO).check(TWO, "loading", &["load 2 0"]);
 }

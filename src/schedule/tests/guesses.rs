@@ -32,7 +32,7 @@ fn unlike(first: u64, second: u64) -> Bench {
     let slower = AdapterProfile { speed: 50, ..adapter(1, false) };
     bench.listed(&[(ONE, adapter(0, false)), (TWO, slower)]);
     for (id, speed) in [(ONE, first), (TWO, second)] {
-        let incarnation = bench.wished(id, Wish::On).life(id);
+        let incarnation = bench.set_mode(id, AdapterMode::On).incarnation(id);
         bench.on(Event::Ready { adapter: id, incarnation, speed });
     }
     bench.loaded(ONE, MODEL, &[(1, ms(10))]);
@@ -57,19 +57,19 @@ fn of_an_unknown_model_the_class_tells() {
 
 #[test]
 fn rows_of_unlike_sizes_take_unlike_times() {
-    let line = |ms: u64| Line { alpha_ns: ms * 1_000_000, beta_ns: 0, spread_permille: 0 };
-    let recalled = |lines| {
-        let replica = ReplicaMemory { lines, ..ReplicaMemory::default() };
-        let memory = Recollection {
+    let line = |ms: u64| ServiceTime { alpha_ns: ms * 1_000_000, beta_ns: 0, spread_permille: 0 };
+    let restored = |service_times| {
+        let replica = LearnedReplica { service_times, ..LearnedReplica::default() };
+        let memory = LearnedProfile {
             cold_start: None,
             replicas: vec![(MODEL, replica)],
-            ..Recollection::default()
+            ..LearnedProfile::default()
         };
         let mut bench = Bench::one();
-        bench.on(Event::Recalled { adapter: ONE, memory });
+        bench.on(Event::ProfileRestored { adapter: ONE, profile: memory });
         bench
     };
-    let bench = recalled(vec![(4, line(10)), (20, line(80))]);
+    let bench = restored(vec![(4, line(10)), (20, line(80))]);
     let times = [2, 4, 19, 20, 25].map(|size| bench.one_row(ONE, size).round());
     assert_eq!(times, [10.0, 10.0, 10.0, 80.0, 80.0]);
 }
@@ -77,9 +77,9 @@ fn rows_of_unlike_sizes_take_unlike_times() {
 #[test]
 fn a_new_size_of_rows_begins_with_what_is_known_of_others() {
     let mut bench = Bench::one();
-    bench.serve(profile(8)).wished(ONE, Wish::On).opened(ONE);
+    bench.serve(profile(8)).set_mode(ONE, AdapterMode::On).opened(ONE);
     bench.loaded(ONE, MODEL, &[(1, ms(11)), (8, ms(81))]);
-    bench.ask(|arrival| arrival.shape.size = 10).after(ms(11)).done(ONE);
+    bench.request_with(|arrival| arrival.shape.size = 10).after(ms(11)).done(ONE);
     let eight = estimates::service(&bench.scheduler.world, ONE, MODEL, 10).batch(8);
     assert!(near(eight, 0.081), "{eight}");
 }
@@ -87,10 +87,10 @@ fn a_new_size_of_rows_begins_with_what_is_known_of_others() {
 #[test]
 fn batches_are_learned_with_their_padding() {
     let mut bench = Bench::one();
-    bench.serve(profile(8)).wished(ONE, Wish::On).opened(ONE);
+    bench.serve(profile(8)).set_mode(ONE, AdapterMode::On).opened(ONE);
     bench.loaded(ONE, MODEL, &[(1, ms(10)), (8, ms(80))]);
     for _ in 0..20 {
-        bench.ask(|arrival| arrival.rows = 3).after(ms(40)).done(ONE);
+        bench.request_with(|arrival| arrival.rows = 3).after(ms(40)).done(ONE);
     }
     let slot = bench.slots(MODEL)[0];
     assert!(near(slot.batch(3), 0.040) && near(slot.batch(1), 0.010), "{slot:?}");
@@ -104,7 +104,7 @@ fn loads_and_sizes_are_known_from_here_from_elsewhere_or_from_files() {
         profile: ModelProfile { bytes: 2_000_000_000, ..profile(2) },
     });
     bench.request().opened(ONE).after(scheduled);
-    let incarnation = bench.life(ONE);
+    let incarnation = bench.incarnation(ONE);
     let measured = Vec::new();
     bench.on(Event::Loaded {
         adapter: ONE,
@@ -136,7 +136,7 @@ fn who_starts_or_loads_is_free_when_that_is_over() {
 #[test]
 fn who_runs_a_batch_is_free_when_it_should_be_done_or_later() {
     let mut bench = Bench::one();
-    bench.wished(ONE, Wish::On).ready(ONE, 1).request();
+    bench.set_mode(ONE, AdapterMode::On).ready(ONE, 1).request();
     assert!(near(bench.free(MODEL), 10.0));
     assert!(near(bench.after(ms(4)).free(MODEL), 6.0));
     // What is overdue takes a quarter of its time once more.
@@ -148,7 +148,7 @@ fn who_has_no_room_offers_it_when_there_will_be_some() {
     let mut bench = Bench::one();
     bench.listed(&[(ONE, AdapterProfile { memory: Some(15), ..adapter(0, false) })]);
     bench.on(Event::ModelAdded { model: OTHER, profile: profile(2) });
-    bench.wished(ONE, Wish::On).ready(ONE, 1);
+    bench.set_mode(ONE, AdapterMode::On).ready(ONE, 1);
     let offer = |bench: &Bench| {
         let slot = bench.slots(OTHER)[0];
         (slot.idle, slot.displaces, (slot.free * 1e3).round())
@@ -165,12 +165,16 @@ fn who_has_no_room_offers_it_when_there_will_be_some() {
 #[test]
 fn a_bad_memory_does_not_outlive_the_warm_up_of_this_run() {
     let mut bench = Bench::one();
-    let line = Line { alpha_ns: 900_000_000, beta_ns: 0, spread_permille: 0 };
-    let lines = vec![(12, line)];
-    let replicas = vec![(MODEL, ReplicaMemory { lines, ..ReplicaMemory::default() })];
-    let memory = Recollection { cold_start: None, replicas, ..Recollection::default() };
-    bench.on(Event::Recalled { adapter: ONE, memory });
+    let line = ServiceTime { alpha_ns: 900_000_000, beta_ns: 0, spread_permille: 0 };
+    let service_times = vec![(12, line)];
+    let replicas = vec![(MODEL, LearnedReplica { service_times, ..LearnedReplica::default() })];
+    let memory = LearnedProfile { cold_start: None, replicas, ..LearnedProfile::default() };
+    bench.on(Event::ProfileRestored { adapter: ONE, profile: memory });
     assert!(near(bench.one_row(ONE, 12), 900.0));
-    bench.wished(ONE, Wish::On).opened(ONE).loaded(ONE, MODEL, &[(1, ms(10)), (2, ms(10))]);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).loaded(
+        ONE,
+        MODEL,
+        &[(1, ms(10)), (2, ms(10))],
+    );
     assert!(bench.one_row(ONE, 12) < 20.0, "{}", bench.one_row(ONE, 12));
 }

@@ -7,10 +7,11 @@ impl Bench {
     fn restarted(&self, down: u64) -> Bench {
         let mut next = super::ahead::bench();
         next.scheduler.world.settings = self.scheduler.world.settings.clone();
-        let memory = self.scheduler.recollection(self.now, ONE).expect("it is known");
+        let memory = self.scheduler.learned_profile(self.now, ONE).expect("it is known");
         let policy = self.scheduler.learned(self.now);
         let down = Duration::from_secs(down);
-        next.on(Event::Recalled { adapter: ONE, memory }).on(Event::Learned { policy, down });
+        next.on(Event::ProfileRestored { adapter: ONE, profile: memory })
+            .on(Event::PolicyRestored { policy, down });
         next
     }
 }
@@ -38,7 +39,7 @@ fn a_model_that_comes_later_gets_its_memory_then() {
     policy.clients.iter_mut().for_each(|client| client.model = OTHER);
     policy.models.iter_mut().for_each(|(model, ..)| *model = OTHER);
     let mut next = super::ahead::bench();
-    let learned = Event::Learned { policy, down: ms(0) };
+    let learned = Event::PolicyRestored { policy, down: ms(0) };
     let known = |bench: &Bench| {
         let clients = bench.scheduler.learned(bench.now).clients;
         clients.iter().filter(|client| client.model == OTHER && client.pauses.len() == 11).count()
@@ -64,29 +65,29 @@ fn a_gap_in_which_the_server_was_down_teaches_nothing() {
     }
 }
 
-fn memory() -> Recollection {
-    Recollection {
+fn memory() -> LearnedProfile {
+    LearnedProfile {
         cold_start: Some(ms(1000)),
         late_permille: Some(4000),
-        spells: vec![(ms(3000), ms(50_000)), (ms(7000), ms(50_000))],
+        idle_periods: vec![(ms(3000), ms(50_000)), (ms(7000), ms(50_000))],
         helped: Some((ms(60_000), ms(600_000))),
         starts: vec![ms(1_000_000), ms(2_000_000)],
-        ..Recollection::default()
+        ..LearnedProfile::default()
     }
 }
 
 #[test]
 fn what_is_known_of_starts_is_recalled_until_the_adapter_is_started() {
     let mut bench = super::ahead::bench();
-    bench.on(Event::Recalled { adapter: ONE, memory: memory() });
-    assert_eq!(bench.scheduler.recollection(bench.now, ONE), Some(memory()));
-    assert!(light::needed_help(&bench.scheduler.world, bench.now, ONE));
+    bench.on(Event::ProfileRestored { adapter: ONE, profile: memory() });
+    assert_eq!(bench.scheduler.learned_profile(bench.now, ONE), Some(memory()));
+    assert!(energy_rank::needed_help(&bench.scheduler.world, bench.now, ONE));
     // It is told again when a model comes; what this run learned stays.
     bench.request().after(ms(1000)).opened(ONE);
-    let learned = bench.scheduler.recollection(bench.now, ONE);
-    let other = Recollection { late_permille: Some(9000), spells: Vec::new(), ..memory() };
-    bench.on(Event::Recalled { adapter: ONE, memory: other });
-    assert_eq!(bench.scheduler.recollection(bench.now, ONE), learned);
+    let learned = bench.scheduler.learned_profile(bench.now, ONE);
+    let other = LearnedProfile { late_permille: Some(9000), idle_periods: Vec::new(), ..memory() };
+    bench.on(Event::ProfileRestored { adapter: ONE, profile: other });
+    assert_eq!(bench.scheduler.learned_profile(bench.now, ONE), learned);
     assert_ne!(learned, Some(memory()));
 }
 
@@ -95,7 +96,10 @@ fn the_cap_on_starts_outlives_a_restart() {
     let mut bench = super::thrift::bench(&[(ONE, super::thrift::plain())]);
     // With the next one there were as many within an hour as may be.
     let starts = (1..30).map(|n| ms(100_000 * n)).collect();
-    bench.on(Event::Recalled { adapter: ONE, memory: Recollection { starts, ..memory() } });
+    bench.on(Event::ProfileRestored {
+        adapter: ONE,
+        profile: LearnedProfile { starts, ..memory() },
+    });
     bench.brought(&[ONE]).after(ms(90_000));
     assert_eq!(bench.state(ONE), "idle", "let go, it could not come back");
     bench.after(ms(20_000));
@@ -105,14 +109,14 @@ fn the_cap_on_starts_outlives_a_restart() {
 #[test]
 fn the_price_of_late_requests_and_the_rates_of_models_are_kept() {
     let mut bench = super::ahead::bench();
-    bench.scheduler.world.misses.theta = 3.5;
+    bench.scheduler.world.late_price.theta = 3.5;
     for _ in 0..5 {
         bench.after(ms(10_000)).request();
     }
     let before = bench.scheduler.world.popularity.rate(bench.now + ms(20_000), MODEL);
     bench.after(ms(10_000));
     let next = bench.restarted(10);
-    assert!((next.scheduler.world.misses.theta - 3.5).abs() < 1e-3);
+    assert!((next.scheduler.world.late_price.theta - 3.5).abs() < 1e-3);
     let after = next.scheduler.world.popularity.rate(next.now, MODEL);
     assert!((after - before).abs() < 0.01 * before, "{before} {after}");
 }
@@ -124,33 +128,33 @@ fn absurd_values_of_a_file_are_borne() {
         client: Some(ClientId(1)),
         model: MODEL,
         began: Some(long),
-        worked: long,
+        ended: long,
         pauses: vec![long; 100],
         periods: vec![Duration::ZERO; 100],
-        lulls: vec![long; 100],
+        inner_pauses: vec![long; 100],
         late_permille: u32::MAX,
     };
     let mut clients: Vec<_> =
         (0..1000).map(|n| LearnedClient { client: Some(ClientId(n)), ..client.clone() }).collect();
     clients.push(LearnedClient { model: ModelId(99), ..client });
-    let misses = Some((i64::MAX, u64::MAX));
+    let late_price = Some((i64::MAX, u64::MAX));
     let models = vec![(MODEL, u64::MAX, long), (ModelId(99), 1, long)];
-    let policy = LearnedPolicy { misses, models, clients };
+    let policy = LearnedPolicy { late_price, models, clients };
     let mut bench = super::ahead::bench();
-    bench.on(Event::Learned { policy: policy.clone(), down: long });
-    let memory = Recollection {
+    bench.on(Event::PolicyRestored { policy: policy.clone(), down: long });
+    let memory = LearnedProfile {
         late_permille: Some(u32::MAX),
-        spells: vec![(long, long), (Duration::ZERO, Duration::ZERO)],
+        idle_periods: vec![(long, long), (Duration::ZERO, Duration::ZERO)],
         helped: Some((long, long)),
         starts: vec![long; 10_000],
-        ..Recollection::default()
+        ..LearnedProfile::default()
     };
-    bench.on(Event::Recalled { adapter: ONE, memory });
+    bench.on(Event::ProfileRestored { adapter: ONE, profile: memory });
     bench.regular(600, 3);
     let learned = bench.scheduler.learned(bench.now);
     assert!(learned.clients.len() <= 65, "{}", learned.clients.len());
     assert!(learned.clients.iter().all(|client| client.model == MODEL));
-    assert!(bench.scheduler.world.misses.theta.is_finite());
+    assert!(bench.scheduler.world.late_price.theta.is_finite());
 }
 
 #[test]
@@ -160,15 +164,15 @@ fn earlier_run_teaches_nothing_of_starts_once_this_one_has_started_the_adapter()
         adapter.map(|adapter| adapter.economy.late_requests())
     };
     let mut bench = Bench::one();
-    bench.wished(ONE, Wish::On).opened(ONE);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE);
     let before = late(&bench);
-    bench.on(Event::Recalled { adapter: ONE, memory: memory() });
+    bench.on(Event::ProfileRestored { adapter: ONE, profile: memory() });
     assert_eq!(late(&bench), before);
     // What was taken in first stays.
     let mut bench = Bench::one();
-    bench.on(Event::Recalled { adapter: ONE, memory: memory() });
+    bench.on(Event::ProfileRestored { adapter: ONE, profile: memory() });
     let before = late(&bench);
-    let other = Recollection { late_permille: Some(77_000), ..memory() };
-    bench.on(Event::Recalled { adapter: ONE, memory: other });
+    let other = LearnedProfile { late_permille: Some(77_000), ..memory() };
+    bench.on(Event::ProfileRestored { adapter: ONE, profile: other });
     assert_eq!(late(&bench), before);
 }

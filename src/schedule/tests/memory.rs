@@ -23,12 +23,12 @@ impl Bench {
 
     /// Asks for a model.
     pub(super) fn want(&mut self, model: ModelId) -> &mut Bench {
-        self.ask(|arrival| arrival.model = model)
+        self.request_with(|arrival| arrival.model = model)
     }
 
     pub(super) fn took(&mut self, model: ModelId, bytes: u64, load: u64) -> &mut Bench {
         self.now = self.now + ms(load);
-        let (incarnation, measured) = (self.life(ONE), vec![(1, ms(10))]);
+        let (incarnation, measured) = (self.incarnation(ONE), vec![(1, ms(10))]);
         self.on(Event::Loaded { adapter: ONE, incarnation, model, bytes, measured, tuning: None })
     }
 
@@ -41,7 +41,7 @@ impl Bench {
 /// once, 10 s ago, given its bytes and how long it took.
 fn shelf(models: [(u64, u64); 2]) -> Bench {
     let mut bench = with_memory(models[0].0 + models[1].0);
-    bench.serve(sized(models[0].0)).wished(ONE, Wish::On).opened(ONE);
+    bench.serve(sized(models[0].0)).set_mode(ONE, AdapterMode::On).opened(ONE);
     bench.took(MODEL, models[0].0, models[0].1);
     bench.add(OTHER, sized(models[1].0)).took(OTHER, models[1].0, models[1].1);
     assert_eq!(bench.models(), [0, 1]);
@@ -57,8 +57,8 @@ fn used(bench: &mut Bench, model: ModelId) {
 /// Who makes room for a third model.
 fn victims(bench: &mut Bench) -> Vec<String> {
     bench.add(THIRD, sized(10)).want(THIRD);
-    assert_eq!(bench.said.last().map(String::as_str), Some("load 1 2"));
-    bench.said.iter().filter(|word| word.starts_with("unload")).cloned().collect()
+    assert_eq!(bench.actions.last().map(String::as_str), Some("load 1 2"));
+    bench.actions.iter().filter(|word| word.starts_with("unload")).cloned().collect()
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn the_larger_makes_room_rather() {
 #[test]
 fn a_model_that_is_used_stays_four_times_as_long_as_its_load_took() {
     let mut bench = with_memory(10);
-    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000).add(OTHER, sized(10));
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 1000).add(OTHER, sized(10));
     for _ in 0..7 {
         bench.after(ms(500)).want(MODEL).done(ONE);
     }
@@ -101,7 +101,7 @@ fn a_model_that_is_used_stays_four_times_as_long_as_its_load_took() {
 #[test]
 fn a_model_that_is_not_used_stays_as_long_as_its_load_took() {
     let mut bench = with_memory(10);
-    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 2000);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 2000);
     bench.add(OTHER, sized(10)).want(OTHER).check(ONE, "idle", &[]);
     bench.after(ms(1999)).check(ONE, "idle", &[]);
     bench.after(ms(1)).check(ONE, "loading", &["unload 1 0", "load 1 1"]);
@@ -110,7 +110,7 @@ fn a_model_that_is_not_used_stays_as_long_as_its_load_took() {
 #[test]
 fn rows_that_can_wait_for_room_are_looked_at_when_there_is_some() {
     let mut bench = with_memory(10);
-    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 2000);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 2000);
     bench.scheduler.world.settings.policy =
         Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 };
     bench.add(OTHER, ModelProfile { slo: ms(60_000), ..sized(10) }).want(OTHER);
@@ -125,14 +125,14 @@ fn two() -> Bench {
     let slow = |rank, speed| AdapterProfile { memory: Some(10), speed, ..adapter(rank, false) };
     bench.listed(&[(ONE, slow(0, 100)), (TWO, slow(1, 10))]);
     bench.serve(ModelProfile { slo: ms(10_000), ..sized(10) }).add(OTHER, sized(10));
-    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 1000);
     bench
 }
 
 #[test]
 fn nobody_displaces_a_model_in_use_while_another_has_room() {
     let mut bench = two();
-    bench.wished(TWO, Wish::On).opened(TWO).loaded(TWO, MODEL, &[(1, ms(100))]);
+    bench.set_mode(TWO, AdapterMode::On).opened(TWO).loaded(TWO, MODEL, &[(1, ms(100))]);
     bench.after(ms(5000)).want(MODEL).done(ONE);
     // The first would be far faster, and its model may go by now; but the second has not been
     // used for long.
@@ -143,7 +143,11 @@ fn nobody_displaces_a_model_in_use_while_another_has_room() {
 #[test]
 fn who_is_ready_does_not_wait_for_one_that_would_have_to_make_room() {
     let mut bench = two();
-    bench.want(OTHER).wished(TWO, Wish::On).opened(TWO).loaded(TWO, OTHER, &[(1, ms(5000))]);
+    bench.want(OTHER).set_mode(TWO, AdapterMode::On).opened(TWO).loaded(
+        TWO,
+        OTHER,
+        &[(1, ms(5000))],
+    );
     // The first would have loaded that model and be done long before the second is.
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("idle", "busy"));
 }
@@ -153,28 +157,28 @@ fn what_does_not_fit_at_all_is_not_waited_for() {
     with_memory(15).serve(sized(20)).request().check(ONE, "off", &["reject"]);
     // What was measured is believed, not the files.
     let known = |bytes| {
-        let replica = ReplicaMemory { bytes: Some(bytes), ..ReplicaMemory::default() };
-        Recollection {
+        let replica = LearnedReplica { bytes: Some(bytes), ..LearnedReplica::default() };
+        LearnedProfile {
             cold_start: None,
             replicas: vec![(MODEL, replica)],
-            ..Recollection::default()
+            ..LearnedProfile::default()
         }
     };
     let mut bench = with_memory(15);
-    bench.on(Event::Recalled { adapter: ONE, memory: known(20) });
+    bench.on(Event::ProfileRestored { adapter: ONE, profile: known(20) });
     bench.request().check(ONE, "off", &["reject"]);
     let mut bench = with_memory(15);
-    bench.serve(sized(20)).on(Event::Recalled { adapter: ONE, memory: known(12) });
+    bench.serve(sized(20)).on(Event::ProfileRestored { adapter: ONE, profile: known(12) });
     bench.request().check(ONE, "starting", &["start 1"]);
 }
 
 #[test]
 fn an_unmeasured_size_is_that_of_the_files_and_a_measured_one_is_remembered() {
-    for (told, bytes) in [(0, 10), (7, 7)] {
+    for (from_prior, bytes) in [(0, 10), (7, 7)] {
         let mut bench = Bench::one();
-        bench.request().opened(ONE).took(MODEL, told, 100);
+        bench.request().opened(ONE).took(MODEL, from_prior, 100);
         assert_eq!(bench.view(ONE).bytes, bytes);
-        let memory = bench.scheduler.recollection(bench.now, ONE).expect("it is known");
+        let memory = bench.scheduler.learned_profile(bench.now, ONE).expect("it is known");
         assert_eq!(memory.replicas[0].1.bytes, Some(bytes));
     }
 }
@@ -184,9 +188,9 @@ fn only_the_load_that_runs_can_end() {
     let mut bench = Bench::one();
     bench.add(OTHER, sized(10)).request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
     bench.took(OTHER, 10, 10).check(ONE, "loading", &[]);
-    let incarnation = bench.life(ONE);
-    let again = Again::Later;
-    bench.on(Event::LoadFailed { adapter: ONE, incarnation, model: OTHER, again });
+    let incarnation = bench.incarnation(ONE);
+    let retry = LoadRetry::Later;
+    bench.on(Event::LoadFailed { adapter: ONE, incarnation, model: OTHER, retry });
     bench.check(ONE, "loading", &[]);
 }
 
@@ -204,23 +208,23 @@ fn who_is_idle_loads_ahead_what_has_been_asked_for() {
     // Nobody has asked for the other model yet.
     bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 1"]);
     bench.after(ms(400)).check(ONE, "idle", &[]);
-    bench.want(OTHER).took(OTHER, 10, 10).done(ONE).wished(TWO, Wish::On);
-    bench.wished(TWO, Wish::Auto).opened(TWO).check(TWO, "loading", &["load 2 0"]);
+    bench.want(OTHER).took(OTHER, 10, 10).done(ONE).set_mode(TWO, AdapterMode::On);
+    bench.set_mode(TWO, AdapterMode::Auto).opened(TWO).check(TWO, "loading", &["load 2 0"]);
     bench.loaded(TWO, MODEL, &[]).check(TWO, "loading", &["load 2 1"]);
 }
 
 #[test]
 fn what_waits_is_loaded_ahead_first() {
     let mut bench = Bench::two();
-    bench.add(OTHER, sized(10)).wished(ONE, Wish::On).opened(ONE);
+    bench.add(OTHER, sized(10)).set_mode(ONE, AdapterMode::On).opened(ONE);
     bench.took(MODEL, 10, 500).took(OTHER, 10, 500).request().want(OTHER);
-    bench.wished(TWO, Wish::On).opened(TWO).check(TWO, "loading", &["load 2 1"]);
+    bench.set_mode(TWO, AdapterMode::On).opened(TWO).check(TWO, "loading", &["load 2 1"]);
 }
 
 #[test]
 fn who_is_on_without_load_gets_ready_for_anything_that_fits() {
     let mut bench = with_memory(15);
-    bench.add(OTHER, sized(10)).wished(ONE, Wish::On).opened(ONE);
+    bench.add(OTHER, sized(10)).set_mode(ONE, AdapterMode::On).opened(ONE);
     bench.check(ONE, "loading", &["load 1 0"]);
     bench.took(MODEL, 10, 10).check(ONE, "idle", &[]);
     let mut bench = Bench::one();
@@ -231,8 +235,8 @@ fn who_is_on_without_load_gets_ready_for_anything_that_fits() {
 #[test]
 fn on_the_way_down_nothing_is_loaded_ahead() {
     let mut bench = Bench::two();
-    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 100);
-    bench.wished(TWO, Wish::On).opened(TWO).load_failed(TWO).request().request();
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 100);
+    bench.set_mode(TWO, AdapterMode::On).opened(TWO).load_failed(TWO).request().request();
     bench.add(OTHER, sized(10)).check(TWO, "loading", &["load 2 1"]);
     let deadline = bench.now + ms(60_000);
     bench.on(Event::Shutdown { deadline }).loaded(TWO, OTHER, &[]);

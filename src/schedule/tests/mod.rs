@@ -65,7 +65,7 @@ struct Bench {
     scheduler: Scheduler,
     now: Time,
     /// What the last event brought about, in words.
-    said: Vec<String>,
+    actions: Vec<String>,
     requests: u64,
 }
 
@@ -85,20 +85,21 @@ impl Bench {
             retries_max: 3,
             backoff: ms(500),
             backoff_max: ms(4000),
-            patience: ms(60_000),
-            ahead: false,
-            bounds: Bounds {
-                silence: ms(60_000),
+            quarantine_wait_max: ms(60_000),
+            early_starts: false,
+            timeouts: Timeouts {
+                heartbeat: ms(60_000),
                 start: ms(60_000),
                 run: ms(60_000),
                 stop: ms(300),
-                reap: ms(300),
+                kill: ms(300),
             },
         };
         let model = profile(2);
         let scheduler = Scheduler::new(settings, BTreeMap::from([(MODEL, model)]));
         // Not at the beginning of time: a duration since then must not pass for one since now.
-        let mut bench = Bench { scheduler, now: Time(ms(10_000)), said: Vec::new(), requests: 0 };
+        let mut bench =
+            Bench { scheduler, now: Time(ms(10_000)), actions: Vec::new(), requests: 0 };
         let adapters = adapters.iter().map(|(id, rank, fallback)| (*id, adapter(*rank, *fallback)));
         bench.on(Event::Discovered { adapters: adapters.collect() });
         bench
@@ -123,7 +124,7 @@ impl Bench {
         let mut bench = Bench::two();
         bench.serve(profile(max_rows));
         for (id, (one, full)) in [(ONE, first), (TWO, second)] {
-            bench.wished(id, Wish::On).opened(id);
+            bench.set_mode(id, AdapterMode::On).opened(id);
             bench.loaded(id, MODEL, &[(1, ms(one)), (max_rows, ms(full))]);
         }
         bench
@@ -155,7 +156,7 @@ impl Bench {
     fn failed(&mut self, adapter: AdapterId) -> &mut Bench {
         let view = self.scheduler.adapters().find(|(id, _)| *id == adapter);
         let batch = view.and_then(|(_, view)| view.state.first().map(|batch| batch.id));
-        let (incarnation, failure) = (self.life(adapter), Failure::Input);
+        let (incarnation, failure) = (self.incarnation(adapter), Failure::Input);
         let batch = batch.expect("a batch is with the adapter");
         self.on(Event::Failed { adapter, incarnation, batch, failure })
     }
@@ -170,9 +171,9 @@ impl Bench {
 
     fn on(&mut self, event: Event) -> &mut Bench {
         self.scheduler.handle(self.now, event);
-        self.said.clear();
+        self.actions.clear();
         while let Some(action) = self.scheduler.poll_action() {
-            self.said.extend(word(&action));
+            self.actions.extend(word(&action));
         }
         self
     }
@@ -183,30 +184,30 @@ impl Bench {
     }
 
     fn request(&mut self) -> &mut Bench {
-        self.ask(|_| ())
+        self.request_with(|_| ())
     }
 
     /// A request that is special in some way.
-    fn ask(&mut self, change: impl FnOnce(&mut Arrival)) -> &mut Bench {
+    fn request_with(&mut self, change: impl FnOnce(&mut Arrival)) -> &mut Bench {
         self.requests += 1;
         let mut arrival = arrival(RequestId(self.requests));
         change(&mut arrival);
         self.on(Event::Arrived(arrival))
     }
 
-    fn life(&self, adapter: AdapterId) -> Incarnation {
+    fn incarnation(&self, adapter: AdapterId) -> Incarnation {
         let view = self.scheduler.adapters().find(|(id, _)| *id == adapter);
         view.map(|(_, view)| view.incarnation).unwrap_or_default()
     }
 
     fn opened(&mut self, adapter: AdapterId) -> &mut Bench {
-        let incarnation = self.life(adapter);
+        let incarnation = self.incarnation(adapter);
         self.on(Event::Ready { adapter, incarnation, speed: 0 })
     }
 
     /// The device is open; the model that is then asked for is loaded at once.
     fn ready(&mut self, adapter: AdapterId, speed: u64) -> &mut Bench {
-        let incarnation = self.life(adapter);
+        let incarnation = self.incarnation(adapter);
         self.on(Event::Ready { adapter, incarnation, speed });
         if self.state(adapter) == "loading" {
             self.loaded(adapter, MODEL, &[(1, ms(10)), (2, ms(11))]);
@@ -220,53 +221,53 @@ impl Bench {
         model: ModelId,
         measured: &[(u32, Duration)],
     ) -> &mut Bench {
-        let (incarnation, bytes) = (self.life(adapter), 10);
+        let (incarnation, bytes) = (self.incarnation(adapter), 10);
         let measured = measured.to_vec();
         self.on(Event::Loaded { adapter, incarnation, model, bytes, measured, tuning: None })
     }
 
     /// Fails the present load with a cause that may end by itself.
     fn load_failed(&mut self, adapter: AdapterId) -> &mut Bench {
-        self.load_failed_until(adapter, Again::Later)
+        self.load_failed_until(adapter, LoadRetry::Later)
     }
 
     /// Fails the present load.
-    fn load_failed_until(&mut self, adapter: AdapterId, again: Again) -> &mut Bench {
+    fn load_failed_until(&mut self, adapter: AdapterId, retry: LoadRetry) -> &mut Bench {
         let Some(Loading { model, .. }) = self.view(adapter).state.load else {
             panic!("no load runs")
         };
-        let incarnation = self.life(adapter);
-        self.on(Event::LoadFailed { adapter, incarnation, model, again })
+        let incarnation = self.incarnation(adapter);
+        self.on(Event::LoadFailed { adapter, incarnation, model, retry })
     }
 
     fn done(&mut self, adapter: AdapterId) -> &mut Bench {
         let view = self.scheduler.adapters().find(|(id, _)| *id == adapter);
         let batch = view.and_then(|(_, view)| view.state.first().map(|batch| batch.id));
-        let incarnation = self.life(adapter);
+        let incarnation = self.incarnation(adapter);
         let batch = batch.expect("a batch is with the adapter");
         self.on(Event::Done { adapter, incarnation, batch })
     }
 
     fn faulted(&mut self, adapter: AdapterId) -> &mut Bench {
-        let incarnation = self.life(adapter);
+        let incarnation = self.incarnation(adapter);
         self.on(Event::Faulted { adapter, incarnation, fault: Fault::Device })
     }
 
     /// Its batch finds no memory.
     fn no_memory(&mut self, adapter: AdapterId) -> &mut Bench {
         let batch = self.view(adapter).state.first().map(|batch| batch.id);
-        let (incarnation, failure) = (self.life(adapter), Failure::Memory);
+        let (incarnation, failure) = (self.incarnation(adapter), Failure::Memory);
         let batch = batch.expect("a batch is with the adapter");
         self.on(Event::Failed { adapter, incarnation, batch, failure })
     }
 
     fn exited(&mut self, adapter: AdapterId) -> &mut Bench {
-        let incarnation = self.life(adapter);
+        let incarnation = self.incarnation(adapter);
         self.on(Event::Exited { adapter, incarnation })
     }
 
-    fn wished(&mut self, adapter: AdapterId, wish: Wish) -> &mut Bench {
-        self.on(Event::Wished { adapter, wish })
+    fn set_mode(&mut self, adapter: AdapterId, mode: AdapterMode) -> &mut Bench {
+        self.on(Event::ModeSet { adapter, mode })
     }
 
     fn state(&self, adapter: AdapterId) -> &'static str {
@@ -276,8 +277,8 @@ impl Bench {
 
     /// Where the last event led, and what was said.
     #[track_caller]
-    fn check(&self, adapter: AdapterId, state: &str, said: &[&str]) {
-        assert_eq!((self.state(adapter), &self.said[..]), (state, &strings(said)[..]));
+    fn check(&self, adapter: AdapterId, state: &str, actions: &[&str]) {
+        assert_eq!((self.state(adapter), &self.actions[..]), (state, &strings(actions)[..]));
     }
 
     /// Brings the adapter to `idle` by a request that is answered.
@@ -295,7 +296,7 @@ impl Bench {
 
     fn draining() -> Bench {
         let mut bench = Bench::busy();
-        bench.wished(ONE, Wish::Off);
+        bench.set_mode(ONE, AdapterMode::Off);
         bench
     }
 }

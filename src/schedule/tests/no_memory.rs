@@ -10,8 +10,8 @@ fn running(bench: &Bench, adapter: AdapterId) -> u32 {
 /// One adapter that runs a request of eight rows at once.
 fn eight() -> Bench {
     let mut bench = Bench::one();
-    bench.serve(profile(8)).wished(ONE, Wish::On).request().ready(ONE, 1).done(ONE);
-    bench.ask(|arrival| arrival.rows = 8);
+    bench.serve(profile(8)).set_mode(ONE, AdapterMode::On).request().ready(ONE, 1).done(ONE);
+    bench.request_with(|arrival| arrival.rows = 8);
     assert_eq!(running(&bench, ONE), 8);
     bench
 }
@@ -38,7 +38,7 @@ fn a_batch_for_which_there_is_no_memory_runs_again_in_halves() {
     assert_eq!(running(&bench, ONE), 4);
     bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 2"]);
     // Also later.
-    bench.ask(|arrival| arrival.rows = 8);
+    bench.request_with(|arrival| arrival.rows = 8);
     assert_eq!(running(&bench, ONE), 4);
 }
 
@@ -66,12 +66,12 @@ fn what_does_not_fit_here_goes_elsewhere() {
 fn a_load_for_which_there_is_no_memory_is_tried_for_fewer_rows() {
     for (rows, max_rows) in [(8, 4), (5, 4), (2, 1), (1, 8), (0, 8)] {
         let mut bench = Bench::one();
-        bench.serve(profile(8)).wished(ONE, Wish::On).opened(ONE).check(
+        bench.serve(profile(8)).set_mode(ONE, AdapterMode::On).opened(ONE).check(
             ONE,
             "loading",
             &["load 1 0"],
         );
-        let incarnation = bench.life(ONE);
+        let incarnation = bench.incarnation(ONE);
         bench.on(Event::NoMemory { adapter: ONE, incarnation, model: MODEL, rows });
         bench.check(ONE, "stopping", &["kill 1"]);
         // By then there may be memory again for what does not fit at all.
@@ -90,17 +90,17 @@ fn the_limit_is_forgotten_when_memory_may_be_free_again() {
     let mut bench = eight();
     bench.no_memory(ONE);
     assert_eq!(revived(&mut bench), 4);
-    bench.done(ONE).done(ONE).wished(ONE, Wish::Off).exited(ONE);
-    bench.after(ms(4000)).wished(ONE, Wish::On).ready(ONE, 1);
-    bench.ask(|arrival| arrival.rows = 8);
+    bench.done(ONE).done(ONE).set_mode(ONE, AdapterMode::Off).exited(ONE);
+    bench.after(ms(4000)).set_mode(ONE, AdapterMode::On).ready(ONE, 1);
+    bench.request_with(|arrival| arrival.rows = 8);
     assert_eq!(running(&bench, ONE), 8);
 }
 
 #[test]
 fn a_largest_batch_that_is_no_power_of_two_is_cut_to_one() {
     let mut bench = Bench::one();
-    bench.serve(profile(13)).wished(ONE, Wish::On).request().ready(ONE, 1).done(ONE);
-    bench.ask(|arrival| arrival.rows = 13);
+    bench.serve(profile(13)).set_mode(ONE, AdapterMode::On).request().ready(ONE, 1).done(ONE);
+    bench.request_with(|arrival| arrival.rows = 13);
     bench.no_memory(ONE);
     assert_eq!(revived(&mut bench), 8);
 }
@@ -122,12 +122,12 @@ fn nobody_is_started_who_refuses_what_waits() {
 fn a_refusal_ends_though_nothing_else_happens() {
     let mut bench = Bench::idle();
     bench.request().no_memory(ONE).exited(ONE).after(ms(500));
-    bench.wished(ONE, Wish::Off).wished(ONE, Wish::Auto);
-    bench.ask(|arrival| arrival.rows = 1);
-    assert_ne!(bench.said, ["reject"]);
+    bench.set_mode(ONE, AdapterMode::Off).set_mode(ONE, AdapterMode::Auto);
+    bench.request_with(|arrival| arrival.rows = 1);
+    assert_ne!(bench.actions, ["reject"]);
     let mut bench = Bench::one();
-    bench.request().opened(ONE).load_failed(ONE).wished(ONE, Wish::Off).exited(ONE);
-    bench.wished(ONE, Wish::Auto).request().check(ONE, "off", &["reject"]);
+    bench.request().opened(ONE).load_failed(ONE).set_mode(ONE, AdapterMode::Off).exited(ONE);
+    bench.set_mode(ONE, AdapterMode::Auto).request().check(ONE, "off", &["reject"]);
     let due = bench.scheduler.next_timeout().expect("it wakes up");
     bench.after(due.since(bench.now)).request().check(ONE, "starting", &["start 1"]);
 }
@@ -138,7 +138,7 @@ fn a_request_waits_for_memory_as_long_as_for_an_adapter() {
     bench.request().no_memory(ONE).check(ONE, "stopping", &["kill 1"]);
     bench.exited(ONE).after(ms(500)).check(ONE, "starting", &["start 1"]);
     let mut bench = Bench::idle();
-    bench.scheduler.world.settings.patience = ms(499);
+    bench.scheduler.world.settings.quarantine_wait_max = ms(499);
     bench.request().no_memory(ONE).check(ONE, "stopping", &["kill 1", "reject"]);
 }
 
@@ -159,9 +159,9 @@ fn who_never_has_memory_is_not_waited_for_for_ever() {
     bench.serve(profile(8)).request();
     for _ in 0..20 {
         bench.opened(ONE);
-        let incarnation = bench.life(ONE);
+        let incarnation = bench.incarnation(ONE);
         bench.on(Event::NoMemory { adapter: ONE, incarnation, model: MODEL, rows: 8 });
-        if bench.said.contains(&"reject".to_owned()) {
+        if bench.actions.contains(&"reject".to_owned()) {
             return;
         }
         // It is started later than what it ran is remembered to be too much.

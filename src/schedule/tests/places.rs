@@ -17,7 +17,7 @@ fn bench(adapters: &[AdapterId]) -> Bench {
     let listed: Vec<_> = adapters.iter().map(|id| (*id, profile)).collect();
     bench.listed(&listed);
     for (id, model) in adapters.iter().zip([MODEL, THIRD]) {
-        bench.add(model, sized(10)).wished(*id, Wish::On).opened(*id).has(*id, model);
+        bench.add(model, sized(10)).set_mode(*id, AdapterMode::On).opened(*id).has(*id, model);
     }
     bench
 }
@@ -127,8 +127,8 @@ fn a_model_is_loaded_once_for_rows_that_one_adapter_serves_as_soon() {
         bench.after(ms(3000)).uses(model);
     }
     bench.after(ms(3000)).want(FIFTH);
-    let loads = bench.said.iter().filter(|said| said.starts_with("load")).count();
-    assert_eq!(loads, 1, "{:?}", bench.said);
+    let loads = bench.actions.iter().filter(|actions| actions.starts_with("load")).count();
+    assert_eq!(loads, 1, "{:?}", bench.actions);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn no_second_copy_of_the_first_model_is_loaded_while_the_last_one_has_no_place()
     }
     assert_eq!(bench.holds(ONE), [0, 1]);
     let profile = AdapterProfile { memory: Some(20), ..adapter(0, false) };
-    bench.listed(&[(ONE, profile), (TWO, profile)]).wished(TWO, Wish::On).opened(TWO);
+    bench.listed(&[(ONE, profile), (TWO, profile)]).set_mode(TWO, AdapterMode::On).opened(TWO);
     let Some(Loading { model, .. }) = bench.view(TWO).state.load else {
         panic!("it loads nothing")
     };
@@ -176,7 +176,7 @@ fn no_second_copy_is_loaded_ahead_while_a_model_has_no_place() {
     }
     let kept = bench.holds(ONE);
     let profile = AdapterProfile { memory: Some(20), ..adapter(0, false) };
-    bench.listed(&[(ONE, profile), (TWO, profile)]).wished(TWO, Wish::On).opened(TWO);
+    bench.listed(&[(ONE, profile), (TWO, profile)]).set_mode(TWO, AdapterMode::On).opened(TWO);
     let Some(Loading { model, .. }) = bench.view(TWO).state.load else {
         panic!("it loads nothing")
     };
@@ -211,7 +211,7 @@ fn an_adapter_stays_on_for_models_that_have_no_memory_elsewhere() {
     // At 1 W, a request in less than 200 s is worth staying on for: it would cost 100 J, and another
     // 100 J for the model that makes room.
     let mut bench = two_cards(100_000);
-    bench.wished(ONE, Wish::Auto).wished(TWO, Wish::Auto);
+    bench.set_mode(ONE, AdapterMode::Auto).set_mode(TWO, AdapterMode::Auto);
     bench.after(ms(150_000));
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("idle", "idle"));
     bench.after(ms(500_000));
@@ -222,7 +222,7 @@ fn an_adapter_stays_on_for_models_that_have_no_memory_elsewhere() {
 fn an_adapter_goes_where_that_costs_less_than_its_models_are_worth() {
     // At 1 W, a request in 44 s is not worth staying on for at 10 J, nor 10 J for what makes room.
     let mut bench = two_cards(10_000);
-    bench.wished(TWO, Wish::Auto);
+    bench.set_mode(TWO, AdapterMode::Auto);
     bench.after(ms(150_000));
     assert_eq!(bench.state(TWO), "stopping");
 }
@@ -234,7 +234,7 @@ fn an_adapter_goes_where_its_models_have_memory_elsewhere() {
     let mut bench = two_cards(100_000);
     requests(&mut bench, 90, &[MODEL, OTHER]);
     assert_eq!((bench.holds(ONE), bench.holds(TWO)), (vec![2, 3], vec![0, 1]));
-    bench.wished(TWO, Wish::Auto);
+    bench.set_mode(TWO, AdapterMode::Auto);
     bench.after(ms(140_000));
     assert_eq!(bench.state(TWO), "stopping");
 }
@@ -243,7 +243,7 @@ fn an_adapter_goes_where_its_models_have_memory_elsewhere() {
 fn where_nothing_has_to_make_room_places_do_not_count() {
     let bench = bench(&[ONE, TWO]);
     assert_eq!(
-        super::super::places::loss(&bench.scheduler.world, bench.now, ONE, &[]).to_bits(),
+        super::super::eviction::loss(&bench.scheduler.world, bench.now, ONE, &[]).to_bits(),
         0.0_f64.to_bits()
     );
 }

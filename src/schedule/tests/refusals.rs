@@ -4,7 +4,7 @@ use super::*;
 
 impl Bench {
     /// Asks, and tells why it was turned away.
-    fn refused(&mut self) -> Option<Reject> {
+    fn rejection(&mut self) -> Option<Reject> {
         self.requests += 1;
         let arrival = arrival(RequestId(self.requests));
         self.scheduler.handle(self.now, Event::Arrived(arrival));
@@ -23,14 +23,19 @@ fn after(wait: u64) -> Option<Reject> {
 
 /// Nobody waits longer than 100 ms for a quarantine to end.
 fn impatient(mut bench: Bench) -> Bench {
-    bench.scheduler.world.settings.patience = ms(100);
+    bench.scheduler.world.settings.quarantine_wait_max = ms(100);
     bench
 }
 
 /// The first was let down once, the second twice in a row.
-fn let_down() -> Bench {
+fn after_fault() -> Bench {
     let mut bench = impatient(Bench::two());
-    bench.wished(TWO, Wish::On).faulted(TWO).exited(TWO).after(ms(500)).wished(ONE, Wish::On);
+    bench
+        .set_mode(TWO, AdapterMode::On)
+        .faulted(TWO)
+        .exited(TWO)
+        .after(ms(500))
+        .set_mode(ONE, AdapterMode::On);
     bench.faulted(ONE).exited(ONE).faulted(TWO).exited(TWO);
     bench
 }
@@ -41,7 +46,7 @@ fn who_comes_before_the_adapters_are_known_waits_for_them() {
     let settings = bench.scheduler.world.settings.clone();
     bench.scheduler = Scheduler::new(settings, [(MODEL, profile(2))].into());
     bench.request();
-    assert!(bench.said.is_empty(), "{:?}", bench.said);
+    assert!(bench.actions.is_empty(), "{:?}", bench.actions);
     bench.listed(&[(ONE, adapter(0, false))]).check(ONE, "starting", &["start 1"]);
 }
 
@@ -49,52 +54,52 @@ fn who_comes_before_the_adapters_are_known_waits_for_them() {
 fn nobody_waits_for_a_long_quarantine_and_all_hear_how_long_it_is() {
     let mut bench = impatient(Bench::busy());
     bench.faulted(ONE).check(ONE, "stopping", &["kill 1", "reject"]);
-    assert_eq!(bench.refused(), after(500));
+    assert_eq!(bench.rejection(), after(500));
     bench.exited(ONE).after(ms(100));
-    assert_eq!(bench.refused(), after(400));
+    assert_eq!(bench.rejection(), after(400));
     bench.after(ms(300));
-    assert_eq!(bench.refused(), None);
+    assert_eq!(bench.rejection(), None);
 }
 
 #[test]
 fn one_tries_again_when_the_first_adapter_comes_back() {
-    assert_eq!(let_down().refused(), after(500));
-    let mut bench = let_down();
-    bench.wished(ONE, Wish::Off);
-    assert_eq!(bench.refused(), after(1000));
-    let mut bench = let_down();
+    assert_eq!(after_fault().rejection(), after(500));
+    let mut bench = after_fault();
+    bench.set_mode(ONE, AdapterMode::Off);
+    assert_eq!(bench.rejection(), after(1000));
+    let mut bench = after_fault();
     bench.listed(&[(TWO, adapter(1, false))]);
-    assert_eq!(bench.refused(), after(1000));
+    assert_eq!(bench.rejection(), after(1000));
 }
 
 #[test]
 fn nobody_waits_for_a_worker_that_cannot_be_reaped() {
     let mut bench = Bench::idle();
     bench.after(ms(1000)).after(ms(300)).after(ms(300)).check(ONE, "unreaped", &[]);
-    assert_eq!(bench.refused(), Some(Reject::NoAdapter { retry_after: None }));
+    assert_eq!(bench.rejection(), Some(Reject::NoAdapter { retry_after: None }));
 }
 
 #[test]
 fn nobody_waits_for_what_has_gone() {
     let mut bench = Bench::one();
     bench.listed(&[]);
-    assert_eq!(bench.refused(), Some(Reject::NoAdapter { retry_after: None }));
+    assert_eq!(bench.rejection(), Some(Reject::NoAdapter { retry_after: None }));
 }
 
 #[test]
 fn nobody_waits_for_a_stand_in_that_does_not_come() {
     let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 9, true)]);
     bench.request().opened(ONE).load_failed(ONE).check(ONE, "idle", &["reject"]);
-    assert_eq!(bench.refused(), Some(Reject::ModelFailed));
+    assert_eq!(bench.rejection(), Some(Reject::ModelFailed));
 }
 
 #[test]
 fn a_model_whose_files_are_wrong_is_not_tried_again_before_it_is_replaced() {
     let mut bench = Bench::one();
-    bench.request().opened(ONE).load_failed_until(ONE, Again::Never);
+    bench.request().opened(ONE).load_failed_until(ONE, LoadRetry::Never);
     bench.check(ONE, "idle", &["reject"]);
     bench.after(ms(3_600_000));
-    assert_eq!(bench.refused(), Some(Reject::ModelFailed));
+    assert_eq!(bench.rejection(), Some(Reject::ModelFailed));
     assert!(!bench.scheduler.is_model_ready(bench.now, MODEL));
     assert!(bench.scheduler.next_timeout() < Some(Time::NEVER), "nobody waits for ever");
     bench.on(Event::ModelRemoved { model: MODEL }).serve(profile(2));
@@ -105,7 +110,7 @@ fn a_model_whose_files_are_wrong_is_not_tried_again_before_it_is_replaced() {
 fn a_load_that_reads_other_files_now_is_tried_again_at_once() {
     let mut bench = Bench::one();
     bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
-    bench.load_failed_until(ONE, Again::Now).check(ONE, "loading", &["load 1 0"]);
+    bench.load_failed_until(ONE, LoadRetry::Now).check(ONE, "loading", &["load 1 0"]);
 }
 
 #[test]

@@ -7,10 +7,10 @@ fn the_urgent_go_first_and_then_those_that_are_due() {
     let mut bench = Bench::busy();
     bench.serve(profile(1));
     let now = bench.now;
-    bench.ask(|arrival| arrival.priority = 200);
+    bench.request_with(|arrival| arrival.priority = 200);
     bench.request();
-    bench.ask(|arrival| arrival.deadline = Some(now + ms(90)));
-    bench.ask(|arrival| arrival.priority = 1);
+    bench.request_with(|arrival| arrival.deadline = Some(now + ms(90)));
+    bench.request_with(|arrival| arrival.priority = 1);
     let mut order = Vec::new();
     for _ in 0..4 {
         bench.done(ONE);
@@ -23,14 +23,14 @@ fn the_urgent_go_first_and_then_those_that_are_due() {
 fn who_comes_too_late_is_told_at_once() {
     let mut bench = Bench::idle();
     let now = bench.now;
-    bench.ask(|arrival| arrival.deadline = Some(now)).check(ONE, "idle", &["late 2"]);
+    bench.request_with(|arrival| arrival.deadline = Some(now)).check(ONE, "idle", &["late 2"]);
 }
 
 #[test]
 fn who_waits_too_long_is_told_in_time() {
     let mut bench = Bench::busy();
     let deadline = bench.now + ms(50);
-    bench.ask(|arrival| arrival.deadline = Some(deadline)).check(ONE, "busy", &[]);
+    bench.request_with(|arrival| arrival.deadline = Some(deadline)).check(ONE, "busy", &[]);
     assert_eq!(bench.scheduler.next_timeout(), Some(deadline));
     bench.after(ms(49)).check(ONE, "busy", &[]);
     bench.after(ms(1)).check(ONE, "busy", &["late 3"]);
@@ -41,7 +41,7 @@ fn who_waits_too_long_is_told_in_time() {
 fn an_answer_that_comes_too_late_is_none() {
     let mut bench = Bench::idle();
     let deadline = bench.now + ms(50);
-    bench.ask(|arrival| arrival.deadline = Some(deadline)).check(ONE, "busy", &["run 1"]);
+    bench.request_with(|arrival| arrival.deadline = Some(deadline)).check(ONE, "busy", &["run 1"]);
     bench.after(ms(50)).check(ONE, "busy", &["late 2"]);
     bench.done(ONE).check(ONE, "idle", &["collect 1"]);
 }
@@ -52,7 +52,7 @@ fn measured() -> Bench {
     bench.serve(profile(8));
     for _ in 0..30 {
         for rows in [1, 8] {
-            bench.ask(|arrival| arrival.rows = rows);
+            bench.request_with(|arrival| arrival.rows = rows);
             bench.after(ms(10 + 10 * u64::from(rows))).done(ONE);
         }
     }
@@ -63,9 +63,13 @@ fn measured() -> Bench {
 fn what_cannot_be_in_time_does_not_waste_an_adapter() {
     let mut bench = measured();
     let deadline = bench.now + ms(5);
-    bench.ask(|arrival| arrival.deadline = Some(deadline)).check(ONE, "idle", &["late 62"]);
+    bench.request_with(|arrival| arrival.deadline = Some(deadline)).check(
+        ONE,
+        "idle",
+        &["late 62"],
+    );
     let deadline = bench.now + ms(90);
-    bench.ask(|arrival| arrival.deadline = Some(deadline)).check(ONE, "busy", &["run 1"]);
+    bench.request_with(|arrival| arrival.deadline = Some(deadline)).check(ONE, "busy", &["run 1"]);
 }
 
 #[test]
@@ -73,7 +77,7 @@ fn a_batch_stays_small_enough_for_its_first_request() {
     let mut bench = measured();
     bench.request();
     let deadline = bench.now + ms(75);
-    bench.ask(|arrival| arrival.deadline = Some(deadline));
+    bench.request_with(|arrival| arrival.deadline = Some(deadline));
     for _ in 0..6 {
         bench.request();
     }
@@ -90,7 +94,7 @@ fn one_bad_request_is_found_by_halves() {
         bench.request();
     }
     bench.done(ONE);
-    let (mut batches, mut said) = (0, Vec::new());
+    let (mut batches, mut actions) = (0, Vec::new());
     while bench.state(ONE) == "busy" {
         batches += 1;
         assert!(batches < 20);
@@ -99,17 +103,17 @@ fn one_bad_request_is_found_by_halves() {
         } else {
             bench.done(ONE);
         }
-        said.extend(bench.said.clone());
+        actions.extend(bench.actions.clone());
     }
-    assert_eq!(said.iter().filter(|word| word.starts_with("answer")).count(), 7);
-    assert_eq!(said.iter().filter(|word| *word == "bad 6").count(), 1);
+    assert_eq!(actions.iter().filter(|word| word.starts_with("answer")).count(), 7);
+    assert_eq!(actions.iter().filter(|word| *word == "bad 6").count(), 1);
     assert!(batches <= 8, "{batches} batches");
 }
 
 #[test]
 fn a_bad_chunk_spoils_the_whole_request_once() {
     let mut bench = Bench::pair(4, (10, 40), (10, 40));
-    bench.ask(|arrival| arrival.rows = 8);
+    bench.request_with(|arrival| arrival.rows = 8);
     bench.failed(TWO).check(TWO, "idle", &["bad 1"]);
     bench.done(ONE).check(ONE, "idle", &["collect 1"]);
     assert_eq!(bench.scheduler.outstanding(), Outstanding::default());
@@ -136,7 +140,7 @@ fn a_full_queue_says_how_long_it_will_take() {
 #[test]
 fn a_request_larger_than_the_queue_may_come_alone() {
     let mut bench = Bench::busy();
-    bench.ask(|arrival| arrival.rows = 500).check(ONE, "busy", &[]);
+    bench.request_with(|arrival| arrival.rows = 500).check(ONE, "busy", &[]);
     bench.request().check(ONE, "busy", &["reject"]);
 }
 
@@ -154,7 +158,7 @@ fn who_comes_too_late_is_told_so_whatever_the_queue() {
     let mut bench = Bench::busy();
     bench.scheduler.world.settings.queue_requests_max = 0;
     let now = bench.now;
-    bench.ask(|arrival| arrival.deadline = Some(now)).check(ONE, "busy", &["late 3"]);
+    bench.request_with(|arrival| arrival.deadline = Some(now)).check(ONE, "busy", &["late 3"]);
 }
 
 #[test]
@@ -171,10 +175,10 @@ fn what_waits_for_a_start_takes_at_least_as_long_as_the_start() {
 fn all_models_that_wait_take_their_time() {
     let (mut bench, other) = (Bench::busy(), ModelId(1));
     bench.on(Event::ModelAdded { model: other, profile: profile(2) });
-    bench.ask(|arrival| (arrival.rows, arrival.model) = (40, MODEL));
+    bench.request_with(|arrival| (arrival.rows, arrival.model) = (40, MODEL));
     let before = bench.scheduler.drain(bench.now);
     // Its load alone takes longer.
-    bench.ask(|arrival| arrival.model = other);
+    bench.request_with(|arrival| arrival.model = other);
     let drain = bench.scheduler.drain(bench.now);
     assert!(drain > before + ms(250), "{before:?} {drain:?}");
 }
@@ -182,9 +186,9 @@ fn all_models_that_wait_take_their_time() {
 #[test]
 fn what_was_never_measured_is_tried() {
     let mut bench = Bench::one();
-    bench.wished(ONE, Wish::On).ready(ONE, 1);
+    bench.set_mode(ONE, AdapterMode::On).ready(ONE, 1);
     let deadline = bench.now + ms(5);
-    bench.ask(|arrival| (arrival.rows, arrival.deadline) = (5, Some(deadline)));
+    bench.request_with(|arrival| (arrival.rows, arrival.deadline) = (5, Some(deadline)));
     assert_eq!(bench.parts(ONE), [(1, 0, 2)]);
 }
 
@@ -193,11 +197,11 @@ fn who_can_be_in_time_elsewhere_is_left_to_it() {
     let mut bench = Bench::two();
     bench.serve(profile(1));
     for (id, took) in [(ONE, ms(10)), (TWO, ms(60))] {
-        bench.wished(id, Wish::On).opened(id).loaded(id, MODEL, &[(1, took); 3]);
+        bench.set_mode(id, AdapterMode::On).opened(id).loaded(id, MODEL, &[(1, took); 3]);
     }
     let deadline = bench.now + ms(25);
     bench.request().check(ONE, "busy", &["run 1"]);
-    bench.ask(|arrival| (arrival.priority, arrival.deadline) = (500, Some(deadline)));
+    bench.request_with(|arrival| (arrival.priority, arrival.deadline) = (500, Some(deadline)));
     for _ in 0..10 {
         // The slow one would take it as the last, were it not for the deadline.
         bench.request().check(TWO, "idle", &[]);
@@ -217,7 +221,7 @@ fn a_caller_that_went_away_is_forgotten() {
 #[test]
 fn the_end_of_another_batch_is_nobodys() {
     let (mut bench, batch) = (Bench::busy(), BatchId(999));
-    let incarnation = bench.life(ONE);
+    let incarnation = bench.incarnation(ONE);
     bench.on(Event::Done { adapter: ONE, incarnation, batch }).check(ONE, "busy", &["discard"]);
     for failure in [Failure::Device, Failure::Input] {
         bench.on(Event::Failed { adapter: ONE, incarnation, batch, failure });
@@ -265,9 +269,9 @@ fn a_request_with_two_parts_in_a_batch_that_fails_comes_back_once() {
     let mut bench = Bench::pair(4, (10, 20), (10, 20));
     let one = bench.scheduler.world.adapters.get_mut(&ONE).unwrap();
     one.known.entry(MODEL).or_default().rows_max = Some((2, Time::NEVER));
-    bench.ask(|arrival| arrival.rows = 3);
+    bench.request_with(|arrival| arrival.rows = 3);
     assert_eq!((bench.parts(ONE), bench.parts(TWO)), (vec![(1, 0, 2)], vec![(1, 2, 1)]));
-    bench.no_memory(ONE).faulted(TWO).ask(|arrival| arrival.client = ClientId(2));
+    bench.no_memory(ONE).faulted(TWO).request_with(|arrival| arrival.client = ClientId(2));
     bench.exited(TWO).after(ms(500)).opened(TWO).loaded(TWO, MODEL, &[(1, ms(10)), (4, ms(20))]);
     assert_eq!(bench.parts(TWO), [(1, 0, 2), (2, 0, 1), (1, 2, 1)]);
     bench.failed(TWO);

@@ -5,14 +5,14 @@ use super::*;
 
 impl Bench {
     fn room(&mut self, adapter: AdapterId, bytes: u64) -> &mut Bench {
-        self.on(Event::Room { adapter, bytes: Some(bytes) })
+        self.on(Event::MemoryBudget { adapter, bytes: Some(bytes) })
     }
 }
 
 /// An adapter without any other limit that has two models of ten bytes, which took a second each.
 fn holds_two() -> Bench {
     let mut bench = Bench::one();
-    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000).add(OTHER, sized(10));
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 1000).add(OTHER, sized(10));
     bench.took(OTHER, 10, 1000);
     bench
 }
@@ -27,18 +27,18 @@ fn the_budget_is_what_others_leave_of_what_is_allowed() {
     assert_eq!(bench.view(ONE).budget, Some(20));
     bench.room(ONE, 15);
     assert_eq!(bench.view(ONE).budget, Some(15));
-    bench.on(Event::Room { adapter: ONE, bytes: None });
+    bench.on(Event::MemoryBudget { adapter: ONE, bytes: None });
     assert_eq!(bench.view(ONE).budget, Some(20));
 }
 
 #[test]
 fn what_other_programs_leave_no_room_for_makes_room_or_waits_for_it() {
     let mut bench = Bench::one();
-    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 15);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 15);
     bench.add(OTHER, sized(10)).want(OTHER).check(ONE, "idle", &[]);
     bench.after(ms(1000)).check(ONE, "loading", &["unload 1 0", "load 1 1"]);
     let mut bench = Bench::one();
-    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 20);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 20);
     bench.add(OTHER, sized(10)).check(ONE, "loading", &["load 1 1"]);
 }
 
@@ -55,10 +55,10 @@ fn what_has_no_room_here_goes_where_there_is_some() {
 
 #[test]
 fn where_nobody_has_room_it_is_tried() {
-    for wish in [Wish::Auto, Wish::Off] {
+    for mode in [AdapterMode::Auto, AdapterMode::Off] {
         let mut bench = Bench::two();
-        bench.room(ONE, 9).wished(TWO, wish);
-        if wish == Wish::Auto {
+        bench.room(ONE, 9).set_mode(TWO, mode);
+        if mode == AdapterMode::Auto {
             bench.room(TWO, 9);
         }
         bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
@@ -68,7 +68,7 @@ fn where_nobody_has_room_it_is_tried() {
 #[test]
 fn what_would_not_fit_alone_is_tried_alone() {
     let mut bench = Bench::one();
-    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 15);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 15);
     bench.add(OTHER, sized(20)).after(ms(2000)).want(OTHER);
     bench.check(ONE, "loading", &["unload 1 0", "load 1 1"]);
 }
@@ -92,7 +92,7 @@ fn what_runs_is_not_given_back() {
     let mut bench = holds_two();
     bench.after(ms(5000)).want(MODEL).room(ONE, 0).check(ONE, "busy", &[]);
     bench.done(ONE);
-    assert_eq!(bench.said, ["collect 1", "answer 1", "unload 1 1"]);
+    assert_eq!(bench.actions, ["collect 1", "answer 1", "unload 1 1"]);
 }
 
 #[test]
@@ -106,29 +106,32 @@ fn settings_may_change_while_requests_wait() {
     bench.check(TWO, "starting", &["start 2"]);
     settings.queue_requests_max = 2;
     bench.on(Event::Configured { settings: settings.clone() }).request();
-    assert_eq!(bench.said, ["reject"]);
+    assert_eq!(bench.actions, ["reject"]);
     settings.queue_requests_max = 3;
     bench.on(Event::Configured { settings }).request();
-    assert!(bench.said.is_empty(), "{:?}", bench.said);
+    assert!(bench.actions.is_empty(), "{:?}", bench.actions);
 }
 
 #[test]
 fn the_worst_goes_when_fewer_may_be_on() {
     let fewer = |bench: &mut Bench| {
         let settings = Settings { max: 1, ..bench.scheduler.world.settings.clone() };
-        bench.on(Event::Configured { settings }).said.clone()
+        bench.on(Event::Configured { settings }).actions.clone()
     };
     let mut bench = Bench::two();
     bench.request().request().check(TWO, "starting", &["start 2"]);
     assert_eq!(fewer(&mut bench), ["stop 2"]);
     // Who does what the operator asked of it stays.
     let mut bench = Bench::two();
-    bench.wished(TWO, Wish::On).request().request().check(ONE, "starting", &["start 1"]);
+    bench.set_mode(TWO, AdapterMode::On).request().request().check(ONE, "starting", &["start 1"]);
     assert_eq!(fewer(&mut bench), ["stop 1"]);
     // So does a fallback for which others come: it is none of them.
-    let (mut bench, stands_in) =
+    let (mut bench, only_fallbacks_usable) =
         (Bench::new(&[(ONE, 0, false), (TWO, 1, false), (AdapterId(3), 9, true)]), AdapterId(3));
-    bench.wished(stands_in, Wish::On).ready(stands_in, 1).wished(stands_in, Wish::Auto);
+    bench
+        .set_mode(only_fallbacks_usable, AdapterMode::On)
+        .ready(only_fallbacks_usable, 1)
+        .set_mode(only_fallbacks_usable, AdapterMode::Auto);
     bench.request().request().check(TWO, "starting", &["start 2"]);
     assert_eq!(fewer(&mut bench), ["stop 2"]);
 }
@@ -138,11 +141,11 @@ fn who_holds_most_is_told_by_the_limits_of_now() {
     let mut bench = Bench::bounded(100, 1000);
     // Thirty rows in one request are more of this queue than two requests.
     for (client, rows) in [(1, 30), (2, 1), (2, 1)] {
-        bench.ask(|arrival| (arrival.client, arrival.rows) = (ClientId(client), rows));
+        bench.request_with(|arrival| (arrival.client, arrival.rows) = (ClientId(client), rows));
     }
     let settings = Settings { queue_requests_max: 3, ..bench.scheduler.world.settings.clone() };
     bench.on(Event::Configured { settings });
-    bench.ask(|arrival| arrival.client = ClientId(3));
+    bench.request_with(|arrival| arrival.client = ClientId(3));
     let mut left = bench.scheduler.world.queue.ids();
     left.sort();
     assert_eq!(left, [RequestId(1), RequestId(2), RequestId(4)]);
@@ -152,7 +155,7 @@ fn who_holds_most_is_told_by_the_limits_of_now() {
 fn who_may_not_be_turned_on_has_no_room_to_offer() {
     let mut bench = Bench::two();
     bench.scheduler.world.settings.max = 1;
-    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 9);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 9);
     bench.add(OTHER, sized(10)).after(ms(2000)).want(OTHER);
     bench.check(ONE, "loading", &["unload 1 0", "load 1 1"]);
 }
@@ -170,7 +173,7 @@ fn what_is_being_loaded_needs_no_more_room() {
 fn nothing_is_loaded_ahead_into_what_others_may_want_back() {
     let mut bench = Bench::one();
     bench.listed(&[(ONE, AdapterProfile { memory: Some(100), ..adapter(0, false) })]);
-    bench.wished(ONE, Wish::On).opened(ONE).took(MODEL, 10, 100).room(ONE, 29);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 100).room(ONE, 29);
     bench.add(OTHER, sized(10)).after(ms(5000)).check(ONE, "idle", &[]);
     bench.room(ONE, 30).check(ONE, "loading", &["load 1 1"]);
 }
@@ -178,7 +181,7 @@ fn nothing_is_loaded_ahead_into_what_others_may_want_back() {
 #[test]
 fn what_is_excluded_goes_though_it_was_wanted_on() {
     let mut bench = Bench::two();
-    bench.wished(ONE, Wish::On).ready(ONE, 1).request();
+    bench.set_mode(ONE, AdapterMode::On).ready(ONE, 1).request();
     // A card that is merely not listed may still work.
     bench.listed(&[(TWO, adapter(1, false))]).check(ONE, "busy", &[]);
     bench.on(Event::Excluded { adapters: vec![ONE] }).check(ONE, "draining", &["start 2"]);

@@ -32,10 +32,10 @@ fn a_slow_adapter_takes_what_a_fast_one_would_reach_later() {
 fn the_last_is_not_taken_before_it_has_waited_for_company() {
     let mut bench = Bench::pair(2, (10, 11), (45, 46));
     bench.serve(ModelProfile { delay: ms(500), ..profile(2) });
-    bench.ask(|arrival| arrival.priority = 500);
+    bench.request_with(|arrival| arrival.priority = 500);
     while bench.state(TWO) == "idle" {
         assert!(bench.requests < 100);
-        bench.ask(|arrival| arrival.shape.number = 1);
+        bench.request_with(|arrival| arrival.shape.number = 1);
     }
     assert!(bench.parts(TWO).iter().all(|part| part.0 > 1), "{:?}", bench.parts(TWO));
 }
@@ -55,7 +55,7 @@ fn other_models_that_wait_take_a_fast_adapters_time_too() {
     // With the fourth that waits the fast one needs 50 ms.
     for _ in 0..2 {
         assert_eq!((bench.state(ONE), bench.state(TWO)), ("busy", "idle"));
-        bench.ask(|arrival| arrival.model = OTHER);
+        bench.request_with(|arrival| arrival.model = OTHER);
     }
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("busy", "busy"));
 }
@@ -65,23 +65,23 @@ fn one_model_that_is_held_back_holds_back_no_other() {
     let mut bench = Bench::pair(1, (10, 10), (45, 45));
     bench.request().request().check(TWO, "idle", &[]);
     bench.on(Event::ModelAdded { model: OTHER, profile: profile(1) });
-    bench.wished(ONE, Wish::On).loaded(TWO, OTHER, &[(1, ms(45))]);
+    bench.set_mode(ONE, AdapterMode::On).loaded(TWO, OTHER, &[(1, ms(45))]);
     // The fast one does not have it.
-    bench.ask(|arrival| arrival.model = OTHER).check(TWO, "busy", &["run 2"]);
+    bench.request_with(|arrival| arrival.model = OTHER).check(TWO, "busy", &["run 2"]);
 }
 
 #[test]
 fn the_urgent_go_before_who_was_served_less() {
     let mut bench = two_models();
-    bench.wished(TWO, Wish::Off).request().ask(|arrival| arrival.model = OTHER);
-    bench.ask(|arrival| arrival.priority = 1).after(ms(10)).done(ONE);
+    bench.set_mode(TWO, AdapterMode::Off).request().request_with(|arrival| arrival.model = OTHER);
+    bench.request_with(|arrival| arrival.priority = 1).after(ms(10)).done(ONE);
     assert_eq!(bench.parts(ONE), [(3, 0, 1)]);
 }
 
 #[test]
 fn who_had_nothing_to_do_saves_up_no_claim() {
     let mut bench = two_models();
-    bench.wished(TWO, Wish::Off);
+    bench.set_mode(TWO, AdapterMode::Off);
     for _ in 0..20 {
         bench.request().after(ms(10)).done(ONE);
     }
@@ -89,7 +89,7 @@ fn who_had_nothing_to_do_saves_up_no_claim() {
         bench.request();
     }
     for _ in 0..5 {
-        bench.ask(|arrival| arrival.model = OTHER);
+        bench.request_with(|arrival| arrival.model = OTHER);
     }
     let mut others = 0;
     for _ in 0..5 {
@@ -103,7 +103,7 @@ fn who_had_nothing_to_do_saves_up_no_claim() {
 fn of_models_served_alike_the_one_that_is_due_goes_first() {
     let mut bench = Bench::one();
     bench.on(Event::ModelAdded { model: OTHER, profile: profile(1) });
-    bench.ask(|arrival| arrival.model = OTHER).after(ms(1)).request();
+    bench.request_with(|arrival| arrival.model = OTHER).after(ms(1)).request();
     bench.opened(ONE).check(ONE, "loading", &["load 1 1"]);
 }
 
@@ -135,7 +135,7 @@ fn who_is_left_to_one_that_is_due_now_does_not_spin() {
 #[test]
 fn equal_adapters_share_what_waits() {
     let mut bench = Bench::pair(8, (10, 80), (10, 80));
-    bench.ask(|arrival| arrival.rows = 8).ask(|arrival| arrival.rows = 8);
+    bench.request_with(|arrival| arrival.rows = 8).request_with(|arrival| arrival.rows = 8);
     for _ in 0..8 {
         bench.request();
     }
@@ -148,12 +148,12 @@ fn equal_adapters_share_what_waits() {
 #[test]
 fn a_large_request_is_cut_in_proportion_to_speeds() {
     let mut bench = Bench::pair(256, (1, 256), (1, 256));
-    bench.ask(|arrival| arrival.rows = 256);
+    bench.request_with(|arrival| arrival.rows = 256);
     assert_eq!((bench.parts(ONE), bench.parts(TWO)), (vec![(1, 0, 128)], vec![(1, 128, 128)]));
     bench.after(ms(128)).done(TWO).check(TWO, "idle", &["collect 2"]);
     bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 1"]);
     let mut bench = Bench::pair(256, (1, 256), (3, 768));
-    bench.ask(|arrival| arrival.rows = 256);
+    bench.request_with(|arrival| arrival.rows = 256);
     let rows = [ONE, TWO].map(|id| bench.parts(id).iter().map(|part| part.2).sum::<u32>());
     assert_eq!(rows, [128, 64], "as buckets allow; the rest follows on the fast one");
 }
@@ -162,15 +162,15 @@ fn a_large_request_is_cut_in_proportion_to_speeds() {
 fn a_request_is_not_cut_for_little() {
     // 5 ms for nothing, 0.1 ms a row: two halves take 5.4 ms, the whole 5.8.
     let mut bench = Bench::pair(8, (51, 58), (51, 58));
-    bench.ask(|arrival| arrival.rows = 8);
+    bench.request_with(|arrival| arrival.rows = 8);
     assert_eq!((bench.parts(ONE), bench.state(TWO)), (vec![(1, 0, 8)], "idle"));
 }
 
 #[test]
 fn what_no_batch_holds_runs_in_several() {
     let mut bench = Bench::pair(4, (10, 40), (10, 40));
-    bench.wished(TWO, Wish::Off).exited(TWO);
-    bench.ask(|arrival| arrival.rows = 10);
+    bench.set_mode(TWO, AdapterMode::Off).exited(TWO);
+    bench.request_with(|arrival| arrival.rows = 10);
     assert_eq!(bench.parts(ONE), [(1, 0, 4)]);
     bench.done(ONE).check(ONE, "busy", &["collect 1", "run 1"]);
     bench.done(ONE).check(ONE, "busy", &["collect 1", "run 1"]);
@@ -181,7 +181,7 @@ fn what_no_batch_holds_runs_in_several() {
 #[test]
 fn a_chunk_that_is_lost_runs_again_and_the_answer_comes_once() {
     let mut bench = Bench::pair(4, (10, 40), (10, 40));
-    bench.ask(|arrival| arrival.rows = 8);
+    bench.request_with(|arrival| arrival.rows = 8);
     assert_eq!((bench.parts(ONE), bench.parts(TWO)), (vec![(1, 0, 4)], vec![(1, 4, 4)]));
     bench.exited(TWO).check(TWO, "quarantined", &[]);
     bench.done(ONE).check(ONE, "busy", &["collect 1", "run 1"]);
@@ -194,7 +194,7 @@ fn a_model_is_loaded_when_it_is_asked_for() {
     let other = ModelId(1);
     let mut bench = Bench::idle();
     bench.on(Event::ModelAdded { model: other, profile: profile(2) });
-    bench.ask(|arrival| arrival.model = other).check(ONE, "loading", &["load 1 1"]);
+    bench.request_with(|arrival| arrival.model = other).check(ONE, "loading", &["load 1 1"]);
     bench.loaded(ONE, other, &[(1, ms(1))]).check(ONE, "busy", &["run 1"]);
 }
 
@@ -210,7 +210,7 @@ fn narrow() -> Bench {
 #[test]
 fn a_model_makes_room_for_another_but_not_at_once() {
     let mut bench = narrow();
-    bench.ask(|arrival| arrival.model = ModelId(1)).check(ONE, "idle", &[]);
+    bench.request_with(|arrival| arrival.model = ModelId(1)).check(ONE, "idle", &[]);
     let next = bench.scheduler.next_timeout().expect("it looks again");
     assert_eq!(next, bench.now + ms(1000));
     bench.after(ms(999)).check(ONE, "idle", &[]);
@@ -233,7 +233,7 @@ fn what_could_not_be_loaded_is_tried_again_later() {
     bench.after(ms(900)).request().check(ONE, "idle", &["reject"]);
     bench.after(ms(4000));
     bench.request();
-    assert!(!bench.said.contains(&"reject".to_owned()), "{:?}", bench.said);
+    assert!(!bench.actions.contains(&"reject".to_owned()), "{:?}", bench.actions);
 }
 
 #[test]
@@ -241,12 +241,12 @@ fn models_share_an_adapter_by_time() {
     let other = ModelId(1);
     let mut bench = Bench::idle();
     bench.serve(profile(1)).on(Event::ModelAdded { model: other, profile: profile(1) });
-    bench.ask(|arrival| arrival.model = other).loaded(ONE, other, &[(1, ms(10))]);
+    bench.request_with(|arrival| arrival.model = other).loaded(ONE, other, &[(1, ms(10))]);
     for _ in 0..20 {
         bench.request();
     }
     for _ in 0..3 {
-        bench.ask(|arrival| arrival.model = other);
+        bench.request_with(|arrival| arrival.model = other);
     }
     // The few do not wait behind the many that came before them.
     let mut served = 0;

@@ -46,7 +46,7 @@ fn the_minimum_is_kept_until_the_way_down() {
 fn a_model_that_none_of_those_on_can_hold_brings_on_one_that_can() {
     let mut bench = Bench::new(&[]);
     bench.listed(&[(ONE, small(0)), (TWO, small(1)), (THREE, adapter(2, false))]);
-    bench.wished(ONE, Wish::On).opened(ONE);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE);
     bench.request().check(THREE, "starting", &["start 3"]);
 }
 
@@ -55,7 +55,7 @@ fn a_model_that_none_of_those_on_can_hold_is_turned_away_where_no_more_may_come(
     let mut bench = Bench::two();
     bench.scheduler.world.settings.max = 1;
     bench.listed(&[(ONE, small(0)), (TWO, adapter(1, false))]);
-    bench.wished(ONE, Wish::On).opened(ONE).request().check(TWO, "off", &["reject"]);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).request().check(TWO, "off", &["reject"]);
 }
 
 #[test]
@@ -63,15 +63,15 @@ fn one_that_drains_is_taken_back_for_what_only_it_can_hold() {
     let mut bench = Bench::two();
     target(&mut bench, 100);
     bench.listed(&[(ONE, small(0)), (TWO, adapter(1, false))]);
-    bench.wished(ONE, Wish::On).opened(ONE).wished(TWO, Wish::On).ready(TWO, 1);
-    bench.wished(TWO, Wish::Auto).request().check(TWO, "busy", &["run 2"]);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).set_mode(TWO, AdapterMode::On).ready(TWO, 1);
+    bench.set_mode(TWO, AdapterMode::Auto).request().check(TWO, "busy", &["run 2"]);
     bench.after(ms(100)).check(TWO, "draining", &[]);
     bench.request().check(TWO, "busy", &[]);
 }
 
 #[test]
 fn on_the_way_down_not_even_the_operator_starts_anything() {
-    going_down(&mut Bench::one()).wished(ONE, Wish::On).check(ONE, "off", &[]);
+    going_down(&mut Bench::one()).set_mode(ONE, AdapterMode::On).check(ONE, "off", &[]);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn the_stand_in_does_not_help_a_usable_adapter() {
 
 #[test]
 fn the_stand_in_stands_in_for_what_is_kept_off_or_has_gone() {
-    with_stand_in().wished(ONE, Wish::Off).request().check(TWO, "starting", &["start 2"]);
+    with_stand_in().set_mode(ONE, AdapterMode::Off).request().check(TWO, "starting", &["start 2"]);
     let mut bench = with_stand_in();
     bench.listed(&[(TWO, adapter(9, true))]).request().check(TWO, "starting", &["start 2"]);
 }
@@ -112,7 +112,7 @@ fn the_stand_in_goes_when_nothing_is_left_to_do() {
 #[test]
 fn a_stand_in_that_the_operator_wants_on_is_as_good_as_any() {
     let mut bench = with_stand_in();
-    bench.wished(TWO, Wish::On).ready(TWO, 1).request().check(ONE, "off", &["run 2"]);
+    bench.set_mode(TWO, AdapterMode::On).ready(TWO, 1).request().check(ONE, "off", &["run 2"]);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_surplus_that_ended_is_forgotten() {
     bench.after(ms(500)).request().done(ONE).after(ms(999)).check(ONE, "idle", &[]);
     bench.after(ms(1)).check(ONE, "stopping", &["stop 1"]);
     let mut bench = Bench::idle();
-    bench.after(ms(500)).wished(ONE, Wish::On).wished(ONE, Wish::Auto);
+    bench.after(ms(500)).set_mode(ONE, AdapterMode::On).set_mode(ONE, AdapterMode::Auto);
     bench.after(ms(999)).check(ONE, "idle", &[]);
 }
 
@@ -129,10 +129,10 @@ fn a_surplus_that_ended_is_forgotten() {
 fn of_a_large_surplus_one_goes_after_the_other() {
     let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 1, false), (THREE, 2, false)]);
     for id in [ONE, TWO, THREE] {
-        bench.wished(id, Wish::On).ready(id, 1);
+        bench.set_mode(id, AdapterMode::On).ready(id, 1);
     }
     for id in [ONE, TWO, THREE] {
-        bench.wished(id, Wish::Auto);
+        bench.set_mode(id, AdapterMode::Auto);
     }
     bench.after(ms(100)).check(THREE, "stopping", &["stop 3"]);
     bench.after(ms(99)).check(TWO, "idle", &[]);

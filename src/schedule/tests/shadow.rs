@@ -6,7 +6,7 @@ use super::*;
 /// The first adapter has computed wrongly and is back; the second served meanwhile.
 fn returned() -> Bench {
     let mut bench = Bench::pair(2, (10, 11), (100, 110));
-    let incarnation = bench.life(ONE);
+    let incarnation = bench.incarnation(ONE);
     bench.on(Event::Faulted { adapter: ONE, incarnation, fault: Fault::WrongAnswer });
     bench.exited(ONE).after(ms(500)).opened(ONE).loaded(ONE, MODEL, &[]);
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("idle", "idle"));
@@ -19,7 +19,7 @@ fn it_repeats_what_others_answered_until_it_has_agreed_often_enough() {
     for request in 1..=3 {
         // It would be far faster.
         bench.request().check(ONE, "idle", &["run 2"]);
-        assert_eq!(bench.view(ONE).trial, 4 - request);
+        assert_eq!(bench.view(ONE).shadow_batches, 4 - request);
         let answer = format!("answer {request}");
         bench.done(TWO).check(ONE, "busy", &["run 1", "collect 2", &answer]);
         bench.done(ONE).check(ONE, "idle", &["discard"]);
@@ -31,15 +31,15 @@ fn it_repeats_what_others_answered_until_it_has_agreed_often_enough() {
 #[test]
 fn it_serves_while_nobody_else_can() {
     let mut bench = returned();
-    bench.wished(TWO, Wish::Off).exited(TWO).request().check(ONE, "busy", &["run 1"]);
+    bench.set_mode(TWO, AdapterMode::Off).exited(TWO).request().check(ONE, "busy", &["run 1"]);
     bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 1"]);
-    assert_eq!(bench.view(ONE).trial, 3, "there was nothing to compare with");
+    assert_eq!(bench.view(ONE).shadow_batches, 3, "there was nothing to compare with");
 }
 
 #[test]
 fn another_is_turned_on_rather_than_that_it_answers() {
     let mut bench = returned();
-    bench.wished(TWO, Wish::Off).exited(TWO).wished(TWO, Wish::Auto);
+    bench.set_mode(TWO, AdapterMode::Off).exited(TWO).set_mode(TWO, AdapterMode::Auto);
     bench.request().check(ONE, "idle", &["start 2"]);
     // Nor does it answer meanwhile.
     bench.opened(TWO).check(ONE, "idle", &["load 2 0"]);
@@ -51,7 +51,7 @@ fn another_is_turned_on_rather_than_that_it_answers() {
 fn it_answers_where_no_other_may_be_on() {
     let mut bench = returned();
     bench.scheduler.world.settings.max = 1;
-    bench.wished(TWO, Wish::Off).exited(TWO).wished(TWO, Wish::Auto);
+    bench.set_mode(TWO, AdapterMode::Off).exited(TWO).set_mode(TWO, AdapterMode::Auto);
     bench.request().check(ONE, "busy", &["run 1"]);
 }
 
@@ -64,7 +64,7 @@ fn one_that_can_be_trusted_is_turned_on_first() {
         let mut bench = returned();
         bench.scheduler.world.settings.policy = policy;
         for id in [ONE, TWO] {
-            bench.wished(id, Wish::Off).exited(id).wished(id, Wish::Auto);
+            bench.set_mode(id, AdapterMode::Off).exited(id).set_mode(id, AdapterMode::Auto);
         }
         bench.scheduler.world.settings.max = 1;
         bench.request();
@@ -82,7 +82,11 @@ fn one_that_can_be_trusted_is_turned_on_first() {
 #[test]
 fn one_that_is_being_let_go_is_waited_for() {
     let mut bench = returned();
-    bench.wished(TWO, Wish::Off).wished(TWO, Wish::Auto).check(TWO, "stopping", &[]);
+    bench.set_mode(TWO, AdapterMode::Off).set_mode(TWO, AdapterMode::Auto).check(
+        TWO,
+        "stopping",
+        &[],
+    );
     bench.request().check(ONE, "idle", &[]);
     bench.exited(TWO).check(TWO, "starting", &["start 2"]);
 }
@@ -90,7 +94,7 @@ fn one_that_is_being_let_go_is_waited_for() {
 #[test]
 fn it_is_not_compared_with_one_that_is_on_trial_too() {
     let mut bench = returned();
-    let incarnation = bench.life(TWO);
+    let incarnation = bench.incarnation(TWO);
     bench.on(Event::Faulted { adapter: TWO, incarnation, fault: Fault::WrongAnswer });
     bench.exited(TWO).after(ms(500)).opened(TWO).loaded(TWO, MODEL, &[]);
     bench.request().check(ONE, "busy", &["run 1"]);
@@ -102,18 +106,18 @@ fn what_it_repeats_is_owed_to_nobody() {
     // It fails again.
     let mut bench = returned();
     bench.request().done(TWO);
-    let incarnation = bench.life(ONE);
+    let incarnation = bench.incarnation(ONE);
     bench.on(Event::Faulted { adapter: ONE, incarnation, fault: Fault::WrongAnswer });
     bench.check(ONE, "stopping", &["kill 1"]);
-    assert_eq!(bench.view(ONE).trial, 3);
+    assert_eq!(bench.view(ONE).shadow_batches, 3);
     // The model fails on what the other could do.
     let mut bench = returned();
-    bench.ask(|arrival| arrival.rows = 6).done(TWO);
+    bench.request_with(|arrival| arrival.rows = 6).done(TWO);
     assert_eq!((bench.parts(ONE), bench.parts(TWO)), (vec![(1, 0, 2)], vec![(1, 2, 2)]));
     bench.failed(ONE).check(ONE, "idle", &[]);
     // It dies under a part of a request that goes on.
     let mut bench = returned();
-    bench.ask(|arrival| arrival.rows = 6).done(TWO).exited(ONE).done(TWO);
+    bench.request_with(|arrival| arrival.rows = 6).done(TWO).exited(ONE).done(TWO);
     assert_eq!(bench.parts(TWO), [(1, 4, 2)]);
 }
 

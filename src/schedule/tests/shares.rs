@@ -1,7 +1,7 @@
 //! Fair shares between clients.
 
-use super::super::lane::Lane;
 use super::super::lists::End;
+use super::super::queue_key::QueueKey;
 use super::memory::OTHER;
 use super::*;
 
@@ -11,7 +11,7 @@ const OTHERS: ClientId = ClientId(3);
 
 impl Bench {
     fn of(&mut self, client: ClientId) -> &mut Bench {
-        self.ask(|arrival| arrival.client = client)
+        self.request_with(|arrival| arrival.client = client)
     }
 
     fn waiting(&self) -> Vec<u64> {
@@ -22,11 +22,11 @@ impl Bench {
 
     /// Whom the next batches answer, one word per batch.
     fn answers(&mut self, batches: usize) -> Vec<String> {
-        let answered = |said: &Vec<String>| {
-            let answers = said.iter().filter_map(|word| word.strip_prefix("answer "));
+        let answered = |actions: &Vec<String>| {
+            let answers = actions.iter().filter_map(|word| word.strip_prefix("answer "));
             answers.collect::<Vec<_>>().join(" ")
         };
-        (0..batches).map(|_| answered(&self.done(ONE).said)).collect()
+        (0..batches).map(|_| answered(&self.done(ONE).actions)).collect()
     }
 }
 
@@ -77,7 +77,7 @@ fn who_stays_away_for_a_moment_is_remembered() {
         bench.of(MUCH);
     }
     let shape = Shape { number: 1, size: 2 };
-    bench.ask(|arrival| (arrival.client, arrival.shape) = (LITTLE, shape));
+    bench.request_with(|arrival| (arrival.client, arrival.shape) = (LITTLE, shape));
     assert_eq!(bench.answers(3), ["1", "2", "7"]);
     // It was served as much as four of the others take.
     bench.of(LITTLE);
@@ -89,7 +89,7 @@ fn who_asks_alone_is_served_by_when_it_is_due() {
     let mut bench = single();
     bench.of(MUCH);
     let soon = bench.now + ms(50);
-    bench.ask(|arrival| (arrival.client, arrival.deadline) = (MUCH, Some(soon)));
+    bench.request_with(|arrival| (arrival.client, arrival.deadline) = (MUCH, Some(soon)));
     assert_eq!(bench.answers(3), ["1", "3", "2"]);
 }
 
@@ -98,7 +98,7 @@ fn who_is_urgent_goes_first_whoever_asks() {
     let mut bench = single();
     bench.of(LITTLE);
     for _ in 0..2 {
-        bench.ask(|arrival| (arrival.client, arrival.priority) = (MUCH, 1));
+        bench.request_with(|arrival| (arrival.client, arrival.priority) = (MUCH, 1));
     }
     assert_eq!(bench.answers(4), ["1", "3", "4", "2"]);
 }
@@ -108,10 +108,10 @@ fn rows_and_their_sizes_count() {
     let mut bench = single();
     let sized = |size| Shape { number: u64::from(size), size };
     for _ in 0..2 {
-        bench.ask(|arrival| (arrival.client, arrival.shape) = (MUCH, sized(2)));
+        bench.request_with(|arrival| (arrival.client, arrival.shape) = (MUCH, sized(2)));
     }
     for _ in 0..5 {
-        bench.ask(|arrival| (arrival.client, arrival.shape) = (LITTLE, sized(1)));
+        bench.request_with(|arrival| (arrival.client, arrival.shape) = (LITTLE, sized(1)));
     }
     assert_eq!(bench.answers(8), ["1", "2", "4", "5", "3", "6", "7", "8"]);
 }
@@ -120,7 +120,7 @@ fn rows_and_their_sizes_count() {
 fn every_row_counts() {
     let mut bench = Bench::busy();
     for (client, rows) in [(MUCH, 2), (MUCH, 2), (LITTLE, 1), (LITTLE, 1), (LITTLE, 1)] {
-        bench.ask(|arrival| (arrival.client, arrival.rows) = (client, rows));
+        bench.request_with(|arrival| (arrival.client, arrival.rows) = (client, rows));
     }
     assert_eq!(bench.answers(5), ["2", "3", "5 6", "4", "7"]);
 }
@@ -131,8 +131,8 @@ fn shares_are_those_of_one_model() {
     bench.add(OTHER, profile(1)).of(MUCH).of(MUCH);
     assert_eq!(bench.answers(2), ["1", "2"]);
     // What it was served of the first model does not count for the other.
-    bench.ask(|arrival| (arrival.client, arrival.model) = (LITTLE, OTHER));
-    bench.ask(|arrival| (arrival.client, arrival.model) = (MUCH, OTHER));
+    bench.request_with(|arrival| (arrival.client, arrival.model) = (LITTLE, OTHER));
+    bench.request_with(|arrival| (arrival.client, arrival.model) = (MUCH, OTHER));
     bench.done(ONE).took(OTHER, 10, 10);
     assert_eq!(bench.answers(2), ["4", "5"]);
 }
@@ -168,10 +168,10 @@ fn late_rows_are_counted_in_turn() {
     for client in [MUCH, MUCH, MUCH, LITTLE] {
         bench.after(ms(1)).of(client);
     }
-    let lane = Lane { model: MODEL, shape: Shape::default(), group: 0 };
+    let key = QueueKey { model: MODEL, shape: Shape::default(), group: 0 };
     let now = bench.now + ms(100);
     let before: Vec<_> =
-        bench.scheduler.world.queue.dues(lane).map(|(due, _)| now.since(due)).collect();
+        bench.scheduler.world.queue.dues(key).map(|(due, _)| now.since(due)).collect();
     assert_eq!(before, [3, 0, 2, 1].map(ms));
 }
 
@@ -179,8 +179,8 @@ fn late_rows_are_counted_in_turn() {
 fn the_last_of_all_goes_to_who_takes_the_last() {
     let mut bench = single();
     bench.of(MUCH).of(LITTLE).of(MUCH);
-    let lane = Lane { model: MODEL, shape: Shape::default(), group: 0 };
-    let at = |bench: &Bench, end| bench.scheduler.world.queue.at(lane, end);
+    let key = QueueKey { model: MODEL, shape: Shape::default(), group: 0 };
+    let at = |bench: &Bench, end| bench.scheduler.world.queue.at(key, end);
     assert_eq!(at(&bench, End::Back), Some(RequestId(3)));
     bench.done(ONE);
     assert_eq!(
@@ -194,11 +194,11 @@ fn a_turn_counts_in_every_lane() {
     let mut bench = single();
     for number in [0, 1, 0, 1] {
         let shape = Shape { number, size: 0 };
-        bench.ask(|arrival| (arrival.client, arrival.shape) = (MUCH, shape));
+        bench.request_with(|arrival| (arrival.client, arrival.shape) = (MUCH, shape));
     }
     for number in [1, 0] {
         let shape = Shape { number, size: 0 };
-        bench.ask(|arrival| (arrival.client, arrival.shape) = (LITTLE, shape));
+        bench.request_with(|arrival| (arrival.client, arrival.shape) = (LITTLE, shape));
     }
     assert_eq!(bench.answers(7), ["1", "2", "6", "3", "7", "4", "5"]);
 }
@@ -247,20 +247,20 @@ fn who_holds_most_rows_makes_room_too() {
     let mut bench = small();
     bench.of(LITTLE);
     for (client, rows) in [(MUCH, 9), (MUCH, 9), (LITTLE, 5)] {
-        bench.ask(|arrival| (arrival.client, arrival.rows) = (client, rows));
+        bench.request_with(|arrival| (arrival.client, arrival.rows) = (client, rows));
     }
     bench.check(ONE, "busy", &["reject"]);
     assert_eq!(bench.waiting(), [2, 3, 5]);
     // Nobody makes room for who would hold more.
-    bench.ask(|arrival| (arrival.client, arrival.rows) = (LITTLE, 9));
+    bench.request_with(|arrival| (arrival.client, arrival.rows) = (LITTLE, 9));
     assert_eq!(bench.waiting(), [2, 3, 5]);
 }
 
 #[test]
 fn what_has_begun_to_run_does_not_make_room() {
     let mut bench = small();
-    bench.ask(|arrival| (arrival.client, arrival.rows) = (MUCH, 20)).done(ONE);
+    bench.request_with(|arrival| (arrival.client, arrival.rows) = (MUCH, 20)).done(ONE);
     assert_eq!(bench.parts(ONE), [(2, 0, 1)]);
-    bench.ask(|arrival| (arrival.client, arrival.rows) = (LITTLE, 5));
+    bench.request_with(|arrival| (arrival.client, arrival.rows) = (LITTLE, 5));
     assert_eq!(bench.waiting(), [2]);
 }

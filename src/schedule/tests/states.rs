@@ -5,16 +5,20 @@ use super::*;
 #[test]
 fn off_starts_when_too_few_are_on_or_by_the_operators_on() {
     Bench::one().request().check(ONE, "starting", &["start 1"]);
-    Bench::one().wished(ONE, Wish::On).check(ONE, "starting", &["start 1"]);
+    Bench::one().set_mode(ONE, AdapterMode::On).check(ONE, "starting", &["start 1"]);
 }
 
 #[test]
 fn starting_becomes_idle_or_stops_by_the_operators_off_or_shutdown() {
-    Bench::one().wished(ONE, Wish::On).ready(ONE, 1).check(ONE, "idle", &[]);
-    Bench::one().request().wished(ONE, Wish::Off).check(ONE, "stopping", &["reject", "stop 1"]);
+    Bench::one().set_mode(ONE, AdapterMode::On).ready(ONE, 1).check(ONE, "idle", &[]);
+    Bench::one().request().set_mode(ONE, AdapterMode::Off).check(
+        ONE,
+        "stopping",
+        &["reject", "stop 1"],
+    );
     let deadline = Time(ms(60_000));
     let mut bench = Bench::one();
-    bench.wished(ONE, Wish::On).on(Event::Shutdown { deadline });
+    bench.set_mode(ONE, AdapterMode::On).on(Event::Shutdown { deadline });
     bench.check(ONE, "stopping", &["stop 1"]);
 }
 
@@ -23,20 +27,20 @@ fn idle_runs_a_batch_or_stops_after_a_surplus() {
     Bench::idle().request().check(ONE, "busy", &["run 1"]);
     Bench::idle().after(ms(999)).check(ONE, "idle", &[]);
     Bench::idle().after(ms(1000)).check(ONE, "stopping", &["stop 1"]);
-    Bench::idle().wished(ONE, Wish::Off).check(ONE, "stopping", &["stop 1"]);
+    Bench::idle().set_mode(ONE, AdapterMode::Off).check(ONE, "stopping", &["stop 1"]);
 }
 
 #[test]
 fn busy_becomes_idle_or_drains() {
     Bench::busy().done(ONE).check(ONE, "idle", &["collect 1", "answer 2"]);
-    Bench::busy().wished(ONE, Wish::Off).check(ONE, "draining", &[]);
+    Bench::busy().set_mode(ONE, AdapterMode::Off).check(ONE, "draining", &[]);
 }
 
 #[test]
 fn draining_stops_or_is_taken_back() {
     Bench::draining().done(ONE).check(ONE, "stopping", &["stop 1", "collect 1", "answer 2"]);
-    Bench::draining().wished(ONE, Wish::Auto).check(ONE, "busy", &[]);
-    Bench::draining().wished(ONE, Wish::On).check(ONE, "busy", &[]);
+    Bench::draining().set_mode(ONE, AdapterMode::Auto).check(ONE, "busy", &[]);
+    Bench::draining().set_mode(ONE, AdapterMode::On).check(ONE, "busy", &[]);
 }
 
 #[test]
@@ -77,7 +81,7 @@ fn the_best_class_and_then_the_fastest_goes_first() {
     let mut bench = Bench::new(&[(ONE, 1, false), (TWO, 0, false)]);
     bench.request().check(TWO, "starting", &["start 2"]);
     let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 0, false)]);
-    bench.wished(ONE, Wish::On).wished(TWO, Wish::On).opened(ONE).opened(TWO);
+    bench.set_mode(ONE, AdapterMode::On).set_mode(TWO, AdapterMode::On).opened(ONE).opened(TWO);
     bench.loaded(ONE, MODEL, &[(1, ms(10))]).loaded(TWO, MODEL, &[(1, ms(9))]);
     bench.request().check(TWO, "busy", &["run 2"]);
 }
@@ -104,7 +108,7 @@ fn one_that_drains_is_taken_back_before_another_is_started() {
 #[test]
 fn what_the_operator_holds_on_is_no_surplus() {
     let mut bench = Bench::one();
-    bench.wished(ONE, Wish::On).ready(ONE, 1).after(ms(5000)).check(ONE, "idle", &[]);
+    bench.set_mode(ONE, AdapterMode::On).ready(ONE, 1).after(ms(5000)).check(ONE, "idle", &[]);
 }
 
 #[test]
@@ -114,7 +118,7 @@ fn a_full_batch_does_not_wait_for_company() {
     bench.scheduler =
         Scheduler::new(bench.scheduler.world.settings.clone(), [(MODEL, model)].into());
     bench.on(Event::Discovered { adapters: vec![(ONE, adapter(0, false))] });
-    bench.wished(ONE, Wish::On).ready(ONE, 1);
+    bench.set_mode(ONE, AdapterMode::On).ready(ONE, 1);
     bench.request().check(ONE, "idle", &[]);
     bench.request().check(ONE, "busy", &["run 1"]);
     bench.done(ONE).request().after(ms(49)).check(ONE, "idle", &[]);
@@ -140,7 +144,7 @@ fn shutdown_finishes_what_was_admitted_and_stops_at_once() {
     bench.done(ONE).check(ONE, "draining", &["collect 1", "answer 2", "run 1"]);
     bench.done(ONE).check(ONE, "stopping", &["stop 1", "collect 1", "answer 3"]);
     bench.request();
-    assert!(bench.said.contains(&"reject".to_owned()));
+    assert!(bench.actions.contains(&"reject".to_owned()));
 }
 
 #[test]

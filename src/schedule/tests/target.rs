@@ -22,7 +22,7 @@ impl Bench {
 #[test]
 fn a_target_that_cannot_be_met_turns_no_second_adapter_on() {
     let mut bench = slow();
-    let aim = bench.scheduler.aim(MODEL);
+    let aim = bench.scheduler.effective_target(MODEL);
     assert!(aim > ms(150) && aim < ms(300), "{aim:?}");
     bench.request();
     assert_eq!([bench.state(ONE), bench.state(TWO)], ["busy", "off"]);
@@ -32,32 +32,36 @@ fn a_target_that_cannot_be_met_turns_no_second_adapter_on() {
 fn a_target_that_can_be_met_stays_what_it_is() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.serve(profile(4)).brought(&[ONE]);
-    assert_eq!(bench.scheduler.aim(MODEL), ms(100));
+    assert_eq!(bench.scheduler.effective_target(MODEL), ms(100));
     // A large request aims at its own time, a small one beside it does not.
-    assert!(super::super::target::aim_for(&bench.scheduler.world, MODEL, 0, 4000) > ms(1000));
-    assert_eq!(super::super::target::aim_for(&bench.scheduler.world, MODEL, 0, 1), ms(100));
+    assert!(super::super::target::effective_for(&bench.scheduler.world, MODEL, 0, 4000) > ms(1000));
+    assert_eq!(super::super::target::effective_for(&bench.scheduler.world, MODEL, 0, 1), ms(100));
 }
 
 #[test]
 fn adapters_that_the_operator_keeps_off_do_not_count_for_the_aim() {
     let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
-    bench.serve(profile(4)).wished(ONE, Wish::On).wished(TWO, Wish::On).after(ms(1000));
+    bench
+        .serve(profile(4))
+        .set_mode(ONE, AdapterMode::On)
+        .set_mode(TWO, AdapterMode::On)
+        .after(ms(1000));
     bench.opened(ONE).loaded(ONE, MODEL, &[(1, ms(300))]);
     bench.opened(TWO).loaded(TWO, MODEL, &[(1, ms(10))]);
-    assert_eq!(bench.scheduler.aim(MODEL), ms(100));
-    bench.wished(TWO, Wish::Off);
-    assert!(bench.scheduler.aim(MODEL) > ms(300));
+    assert_eq!(bench.scheduler.effective_target(MODEL), ms(100));
+    bench.set_mode(TWO, AdapterMode::Off);
+    assert!(bench.scheduler.effective_target(MODEL) > ms(300));
 }
 
 #[test]
 fn large_request_is_due_after_its_own_time() {
     let mut bench = bench(&[(ONE, plain())]);
-    bench.serve(profile(4)).brought(&[ONE]).wished(ONE, Wish::Off).exited(ONE);
-    bench.wished(ONE, Wish::Auto).ask(|arrival| arrival.rows = 400);
+    bench.serve(profile(4)).brought(&[ONE]).set_mode(ONE, AdapterMode::Off).exited(ONE);
+    bench.set_mode(ONE, AdapterMode::Auto).request_with(|arrival| arrival.rows = 400);
     let first =
         bench.scheduler.world.queue.first(MODEL, Duration::ZERO, bench.now).expect("it waits");
     let due = first.due().since(bench.now);
-    assert_eq!(due, super::super::target::aim_for(&bench.scheduler.world, MODEL, 0, 400));
+    assert_eq!(due, super::super::target::effective_for(&bench.scheduler.world, MODEL, 0, 400));
     assert!(due > ms(500), "{due:?}");
 }
 
@@ -70,7 +74,7 @@ fn idle_or_busy(latency_target: u64) -> Bench {
     };
     let mut bench = bench(&[(ONE, of(20_000, 30_000)), (TWO, of(1000, 101_000))]);
     bench.serve(ModelProfile { slo: ms(latency_target), ..profile(1) }).brought(&[ONE, TWO]);
-    bench.wished(ONE, Wish::On).wished(TWO, Wish::On);
+    bench.set_mode(ONE, AdapterMode::On).set_mode(TWO, AdapterMode::On);
     bench
 }
 
@@ -99,14 +103,14 @@ fn idle_power_decides_under_light_traffic_and_work_under_heavy_traffic() {
 #[test]
 fn adapter_that_needed_help_is_not_preferred_for_a_while() {
     let mut bench = idle_or_busy(100);
-    light::note_help(&mut bench.scheduler.world, bench.now, &[TWO]);
+    energy_rank::record_help(&mut bench.scheduler.world, bench.now, &[TWO]);
     assert_eq!(bench.server(), ONE);
     bench.after(ms(590_000));
     assert_eq!(bench.server(), ONE);
     bench.after(ms(11_000));
     assert_eq!(bench.server(), TWO);
     // It needs help soon afterwards: this counts for twice as long.
-    light::note_help(&mut bench.scheduler.world, bench.now, &[TWO]);
+    energy_rank::record_help(&mut bench.scheduler.world, bench.now, &[TWO]);
     bench.after(ms(1_190_000));
     assert_eq!(bench.server(), ONE);
     bench.after(ms(11_000));
@@ -117,12 +121,12 @@ fn adapter_that_needed_help_is_not_preferred_for_a_while() {
 fn adapter_needed_help_when_another_starts_for_its_late_rows() {
     let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
     bench.serve(profile(1)).brought(&[ONE]).after(ms(1500));
-    assert!(!light::needed_help(&bench.scheduler.world, bench.now, ONE));
+    assert!(!energy_rank::needed_help(&bench.scheduler.world, bench.now, ONE));
     for _ in 0..30 {
         bench.request();
     }
     assert_eq!(bench.state(TWO), "starting");
-    assert!(light::needed_help(&bench.scheduler.world, bench.now, ONE));
+    assert!(energy_rank::needed_help(&bench.scheduler.world, bench.now, ONE));
 }
 
 #[test]
@@ -161,7 +165,7 @@ fn price_of_misses_lengthens_the_wait_up_to_a_bound() {
     let stays = |idle_mw, theta, wait| {
         let power = Power { idle_mw, ..plain().power };
         let mut bench = bench(&[(ONE, AdapterProfile { power, ..plain() })]);
-        bench.scheduler.world.misses.theta = theta;
+        bench.scheduler.world.late_price.theta = theta;
         bench.brought(&[ONE]).stays(ONE, wait);
     };
     // A late request costs `e ** theta - 1` joules, and a start 5 J. After a start without one, 0.8

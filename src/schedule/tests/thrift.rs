@@ -9,8 +9,8 @@ pub(super) fn bench(adapters: &[(AdapterId, AdapterProfile)]) -> Bench {
     let mut settings = bench.scheduler.world.settings.clone();
     settings.policy =
         Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 };
-    let bounds = &mut settings.bounds;
-    (bounds.silence, bounds.start, bounds.run) = (HOURS, HOURS, HOURS);
+    let timeouts = &mut settings.timeouts;
+    (timeouts.heartbeat, timeouts.start, timeouts.run) = (HOURS, HOURS, HOURS);
     let model = ModelProfile { slo: ms(60_000), ..profile(1) };
     bench.scheduler = Scheduler::new(settings, [(MODEL, model)].into());
     bench.listed(adapters);
@@ -32,14 +32,14 @@ impl Bench {
     /// Turned on by hand, opened after 1 s, loaded at once, and left to the policy.
     pub(super) fn brought(&mut self, adapters: &[AdapterId]) -> &mut Bench {
         for id in adapters {
-            self.wished(*id, Wish::On);
+            self.set_mode(*id, AdapterMode::On);
         }
         self.after(ms(1000));
         for id in adapters {
             self.opened(*id).loaded(*id, MODEL, &[(1, ms(10))]);
         }
         for id in adapters {
-            self.wished(*id, Wish::Auto);
+            self.set_mode(*id, AdapterMode::Auto);
         }
         self
     }
@@ -113,7 +113,7 @@ fn answers_in_time_take_patience_back_and_patience_has_a_bound() {
     for _ in 0..30 {
         bench.done(ONE);
     }
-    let theta = |bench: &Bench| bench.scheduler.world.misses.theta;
+    let theta = |bench: &Bench| bench.scheduler.world.late_price.theta;
     assert!((theta(&bench) - 11.9).abs() < 0.1, "{}", theta(&bench));
     for _ in 0..1000 {
         bench.request().done(ONE);
@@ -137,7 +137,7 @@ fn the_minimum_stays() {
 #[test]
 fn what_the_operator_holds_on_stays() {
     let mut bench = bench(&[(ONE, plain())]);
-    bench.brought(&[ONE]).wished(ONE, Wish::On).after(ms(100_000)).check(ONE, "idle", &[]);
+    bench.brought(&[ONE]).set_mode(ONE, AdapterMode::On).after(ms(100_000)).check(ONE, "idle", &[]);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn the_last_one_stays_while_it_runs_and_then_as_long_as_any() {
 #[test]
 fn one_that_starts_is_no_reason_to_let_go_of_the_last_that_serves() {
     let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
-    bench.brought(&[ONE]).request().wished(TWO, Wish::On);
+    bench.brought(&[ONE]).request().set_mode(TWO, AdapterMode::On);
     bench.after(ms(6000)).check(ONE, "busy", &[]);
 }
 
@@ -168,18 +168,27 @@ fn one_that_starts_is_no_reason_to_let_go_of_the_last_that_serves() {
 fn one_that_has_just_come_stays_though_it_is_not_needed() {
     let small = AdapterProfile { memory: Some(5), ..plain() };
     let mut bench = bench(&[(ONE, plain()), (TWO, small)]);
-    bench.brought(&[ONE]).wished(ONE, Wish::On).wished(TWO, Wish::On).after(ms(1000));
-    bench.opened(TWO).wished(TWO, Wish::Auto).stays(TWO, 5000);
+    bench
+        .brought(&[ONE])
+        .set_mode(ONE, AdapterMode::On)
+        .set_mode(TWO, AdapterMode::On)
+        .after(ms(1000));
+    bench.opened(TWO).set_mode(TWO, AdapterMode::Auto).stays(TWO, 5000);
 }
 
 #[test]
 fn one_that_has_just_loaded_stays_though_it_is_not_needed() {
     let power = Power { start_mw: 500, ..plain().power };
     let mut bench = bench(&[(ONE, plain()), (TWO, AdapterProfile { power, ..plain() })]);
-    bench.wished(ONE, Wish::On).wished(TWO, Wish::On).after(ms(1000)).opened(ONE).opened(TWO);
+    bench
+        .set_mode(ONE, AdapterMode::On)
+        .set_mode(TWO, AdapterMode::On)
+        .after(ms(1000))
+        .opened(ONE)
+        .opened(TWO);
     bench.loaded(ONE, MODEL, &[]).after(ms(9000)).loaded(TWO, MODEL, &[]);
     // Coming back would take 10 s at half the power of idling.
-    bench.wished(TWO, Wish::Auto).stays(TWO, 5000);
+    bench.set_mode(TWO, AdapterMode::Auto).stays(TWO, 5000);
 }
 
 #[test]
@@ -187,11 +196,11 @@ fn one_that_is_taken_back_is_needed() {
     let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
     // One adapter would be late for the second.
     bench.serve(ModelProfile { slo: ms(15), ..profile(1) });
-    bench.brought(&[ONE, TWO]).wished(ONE, Wish::On);
+    bench.brought(&[ONE, TWO]).set_mode(ONE, AdapterMode::On);
     bench.request().request().done(ONE).check(TWO, "busy", &["collect 1", "answer 1"]);
-    bench.wished(TWO, Wish::Off).wished(TWO, Wish::Auto).after(ms(6000));
+    bench.set_mode(TWO, AdapterMode::Off).set_mode(TWO, AdapterMode::Auto).after(ms(6000));
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("idle", "draining"));
-    bench.request().ask(|arrival| arrival.rows = 60).check(TWO, "busy", &[]);
+    bench.request().request_with(|arrival| arrival.rows = 60).check(TWO, "busy", &[]);
 }
 
 #[test]
@@ -213,7 +222,7 @@ fn under_the_energy_goal_rows_wait_for_company_as_long_as_they_may() {
     assert!(next > ms(40) && next < ms(80), "{next:?}");
     bench.after(ms(80)).check(ONE, "busy", &["run 1"]);
     // A batch so large that more rows would hardly save anything does not wait.
-    bench.done(ONE).ask(|arrival| arrival.rows = 64);
+    bench.done(ONE).request_with(|arrival| arrival.rows = 64);
     assert_eq!(bench.state(ONE), "busy");
 }
 

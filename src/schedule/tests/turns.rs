@@ -52,11 +52,15 @@ fn what_was_disturbed_by_a_load_teaches_nothing() {
 #[test]
 fn who_is_unwanted_beside_a_load_finishes_its_batch() {
     let mut bench = loading();
-    bench.request().wished(ONE, Wish::Off).check(ONE, "draining", &["reject", "unload 1 1"]);
+    bench.request().set_mode(ONE, AdapterMode::Off).check(
+        ONE,
+        "draining",
+        &["reject", "unload 1 1"],
+    );
     bench.done(ONE).check(ONE, "stopping", &["stop 1", "collect 1", "answer 3"]);
     // Taken back, it has given the load up.
     let mut bench = loading();
-    bench.request().wished(ONE, Wish::Off).wished(ONE, Wish::Auto);
+    bench.request().set_mode(ONE, AdapterMode::Off).set_mode(ONE, AdapterMode::Auto);
     bench.took(OTHER, 10, 100).check(ONE, "busy", &[]);
     assert!(!bench.view(ONE).replicas.contains_key(&OTHER));
 }
@@ -67,10 +71,10 @@ fn a_batch_has_its_whole_time_once_the_load_beside_it_is_given_up() {
     bench.request();
     for _ in 0..2 {
         bench.now = bench.now + ms(40_000);
-        let incarnation = bench.life(ONE);
+        let incarnation = bench.incarnation(ONE);
         bench.on(Event::Progress { adapter: ONE, incarnation });
     }
-    bench.wished(ONE, Wish::Off).check(ONE, "draining", &["reject", "unload 1 1"]);
+    bench.set_mode(ONE, AdapterMode::Off).check(ONE, "draining", &["reject", "unload 1 1"]);
     assert_eq!(bench.scheduler.next_timeout(), Some(bench.now + ms(60_000)));
 }
 
@@ -88,7 +92,7 @@ fn a_batch_lost_beside_a_load_runs_again() {
 #[test]
 fn nothing_is_loaded_ahead_before_it_is_quiet() {
     let mut bench = Bench::one();
-    bench.add(OTHER, sized(10)).wished(ONE, Wish::On).request().ready(ONE, 1);
+    bench.add(OTHER, sized(10)).set_mode(ONE, AdapterMode::On).request().ready(ONE, 1);
     let quiet = Duration::from_secs_f64(estimates::load_time(&bench.scheduler.world, ONE, OTHER));
     bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 1"]);
     let due = bench.now + quiet;

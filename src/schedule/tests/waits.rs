@@ -23,7 +23,7 @@ fn served(bench: &mut Bench, times: usize, pause: u64) -> Option<String> {
                 1 => bench.after(ms(10)),
                 _ => bench.done(ONE),
             };
-            let start = bench.said.iter().find(|word| word.starts_with("start"));
+            let start = bench.actions.iter().find(|word| word.starts_with("start"));
             started = started.or_else(|| start.cloned());
         }
         if started.is_some() {
@@ -55,9 +55,9 @@ fn what_has_work_between_spells_ends_each_of_them_once() {
         bench.request().after(ms(1000)).done(ONE).after(ms(3000));
     }
     let adapter = bench.scheduler.world.adapters.get_mut(&ONE).expect("it is known");
-    assert_eq!(adapter.economy.workless, Some(Time(bench.now.0 - ms(3000))));
-    adapter.economy.end_spell(bench.now);
-    assert_eq!(adapter.economy.workless, None, "it has work now");
+    assert_eq!(adapter.economy.no_work_since, Some(Time(bench.now.0 - ms(3000))));
+    adapter.economy.end_idle_period(bench.now);
+    assert_eq!(adapter.economy.no_work_since, None, "it has work now");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn nobody_takes_over_what_he_cannot_carry_or_what_was_long_ago() {
     // Requests that are far between say nothing of each other.
     let mut rare = bench(&[(ONE, of(100, 1000, 100_000)), (TWO, of(100, 900, 9000))]);
     rare.brought(&[ONE]);
-    rare.wished(ONE, Wish::On);
+    rare.set_mode(ONE, AdapterMode::On);
     assert_eq!(served(&mut rare, 20, 10_001), None);
     // Where answer times come first the fast one stays.
     let mut fast = bench(&[(ONE, dear), (TWO, plain())]);
@@ -114,11 +114,11 @@ fn under_the_energy_goal_a_start_waits_as_long_as_it_may() {
     // A start of 1 s and a load of 0.3 s may take 1.3 times as long.
     assert!(next > ms(7500) && next < ms(8300), "{next:?}");
     bench.after(next);
-    assert_eq!(bench.said.iter().filter(|word| word.starts_with("start")).count(), 1);
+    assert_eq!(bench.actions.iter().filter(|word| word.starts_with("start")).count(), 1);
     // Misses make it hurry.
     let mut late = self::bench(&[(ONE, plain())]);
     late.scheduler.world.settings.policy = policy(Goal::Energy);
-    late.scheduler.world.misses.theta = 2.0;
+    late.scheduler.world.late_price.theta = 2.0;
     late.serve(ModelProfile { slo: ms(10_000), ..profile(8) });
     late.request().check(ONE, "starting", &["start 1"]);
 }
@@ -130,7 +130,7 @@ fn misses_keep_slack_in_reserve_for_a_start() {
         bench.scheduler.world.settings.policy = policy(Goal::Energy);
         bench.serve(ModelProfile { slo: ms(4000), ..profile(64) });
         bench.brought(&[ONE]);
-        bench.scheduler.world.misses.theta = theta;
+        bench.scheduler.world.late_price.theta = theta;
         bench.request().check(ONE, "idle", &[]);
         bench.scheduler.next_timeout().expect("the last moment comes").since(bench.now)
     };
@@ -153,10 +153,11 @@ fn where_answer_times_come_first_the_fastest_starts() {
 #[test]
 fn who_starts_is_blamed_for_its_share_of_what_all_can_serve() {
     let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
-    bench.serve(profile(1)).brought(&[ONE]).wished(TWO, Wish::On);
+    bench.serve(profile(1)).brought(&[ONE]).set_mode(TWO, AdapterMode::On);
     bench.request().after(ms(200)).done(ONE);
-    let missed =
-        |bench: &Bench, id| bench.scheduler.world.adapters.get(&id).map(|it| it.economy.missed);
+    let missed = |bench: &Bench, id| {
+        bench.scheduler.world.adapters.get(&id).map(|it| it.economy.late_this_start)
+    };
     assert_eq!(missed(&bench, ONE), Some(0.0), "it was there");
     let second = missed(&bench, TWO).expect("it is known");
     assert!((second - 0.5).abs() < 0.1, "both are as fast: {second}");

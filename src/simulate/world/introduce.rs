@@ -4,8 +4,8 @@ use super::{FOREVER, Options, Plant, RestartState, SimulatedWorld, duration, spe
 use crate::fleet::Machine;
 use crate::mix::{Mix, Times};
 use schedule::{
-    AdapterId, AdapterProfile, Bounds, Event, Line, ModelId, Power, Recollection, ReplicaMemory,
-    Role, Settings, Time, Took,
+    AdapterId, AdapterProfile, Event, LearnedDuration, LearnedProfile, LearnedReplica, ModelId,
+    Power, Role, ServiceTime, Settings, Time, Timeouts,
 };
 
 pub(super) fn settings(options: &Options) -> Settings {
@@ -18,14 +18,14 @@ pub(super) fn settings(options: &Options) -> Settings {
         retries_max: 0,
         backoff: FOREVER,
         backoff_max: FOREVER,
-        patience: FOREVER,
-        ahead: options.ahead,
-        bounds: Bounds {
-            silence: FOREVER,
+        quarantine_wait_max: FOREVER,
+        early_starts: options.ahead,
+        timeouts: Timeouts {
+            heartbeat: FOREVER,
             start: FOREVER,
             run: FOREVER,
             stop: FOREVER,
-            reap: FOREVER,
+            kill: FOREVER,
         },
     }
 }
@@ -52,29 +52,32 @@ impl SimulatedWorld<'_> {
         for at in 0..self.plants.len() {
             let adapter = AdapterId(at as u32);
             let learned = options.learned.as_ref().and_then(|it| it.adapters.get(at).cloned());
-            let memory = learned.unwrap_or_else(|| self.recollection(at));
-            self.happen(Time::default(), Event::Recalled { adapter, memory });
+            let profile = learned.unwrap_or_else(|| self.learned_profile(at));
+            self.happen(Time::default(), Event::ProfileRestored { adapter, profile });
         }
         if let Some(RestartState { policy, down, .. }) = options.learned.clone() {
-            self.happen(Time::default(), Event::Learned { policy, down });
+            self.happen(Time::default(), Event::PolicyRestored { policy, down });
         }
     }
 
-    fn recollection(&self, at: usize) -> Recollection {
-        let Some(plant) = self.plants.get(at) else { return Recollection::default() };
+    fn learned_profile(&self, at: usize) -> LearnedProfile {
+        let Some(plant) = self.plants.get(at) else { return LearnedProfile::default() };
         let nanoseconds = |seconds: f64| (seconds * 1e9) as u64;
         let replica = |(at, times): (usize, &Times)| {
             let (alpha_ns, beta_ns) = (nanoseconds(times.alpha_s), nanoseconds(times.beta_s));
-            let lines = vec![(0, Line { alpha_ns, beta_ns, spread_permille: 0 })];
-            let load = Some(Took { time: duration(times.load_s), estimated: false });
+            let service_times = vec![(0, ServiceTime { alpha_ns, beta_ns, spread_permille: 0 })];
+            let load = Some(LearnedDuration { time: duration(times.load_s), estimated: false });
             let bytes = Some(times.bytes);
-            (ModelId(at as u32), ReplicaMemory { load, bytes, lines, ..ReplicaMemory::default() })
+            (
+                ModelId(at as u32),
+                LearnedReplica { load, bytes, service_times, ..LearnedReplica::default() },
+            )
         };
         let replicas = plant.times.iter().enumerate().map(replica).collect();
-        Recollection {
+        LearnedProfile {
             cold_start: Some(duration(plant.cold_start)),
             replicas,
-            ..Recollection::default()
+            ..LearnedProfile::default()
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Options, Run, simulate};
 use crate::mix::Mix;
 use crate::trace::{Trace, TraceRequest};
-use schedule::{LearnedPolicy, Recollection};
+use schedule::{LearnedPolicy, LearnedProfile};
 use std::time::Duration;
 
 /// State that is kept between two runs of the server.
@@ -11,7 +11,7 @@ use std::time::Duration;
 pub struct RestartState {
     pub policy: LearnedPolicy,
     /// Profiles in the order of the mix.
-    pub adapters: Vec<Recollection>,
+    pub adapters: Vec<LearnedProfile>,
     /// Time for which the server is down.
     pub down: Duration,
 }

@@ -4,7 +4,7 @@ use super::Fleet;
 use crate::Catalogue;
 use crate::calls::rejections::LoadError;
 use model::files::ModelSource;
-use schedule::{AdapterId, Again, Event, Fault, Incarnation, ModelId};
+use schedule::{AdapterId, Event, Fault, Incarnation, LoadRetry, ModelId};
 use wire::{Cause, Unfit};
 
 impl Fleet {
@@ -88,9 +88,9 @@ impl Fleet {
             // correctly is probably wrong.
             Cause::WrongAnswer | Cause::Input | Cause::Model | Cause::Rows | Cause::Machine => {
                 let error = LoadError { cause, error };
-                let again = if error.is_of_files() { Again::Never } else { Again::Later };
+                let retry = if error.is_of_files() { LoadRetry::Never } else { LoadRetry::Later };
                 self.load_errors.insert(model, error);
-                return Event::LoadFailed { adapter, incarnation, model, again };
+                return Event::LoadFailed { adapter, incarnation, model, retry };
             }
         };
         self.fault(adapter, &format!("model '{name}': {error}"));

@@ -5,7 +5,7 @@
 //! arrive: under light traffic the idle power decides, under heavy traffic the energy of the work.
 //! An adapter to which a dearer one had to come to help lately is not taken for cheap.
 
-use super::event::Wish;
+use super::event::AdapterMode;
 use super::forecast::Slot;
 use super::ids::{AdapterId, ModelId, Time};
 use super::settings::Role;
@@ -18,10 +18,10 @@ const STEP: f64 = 0.05;
 const RATE_MIN: f64 = 0.001;
 
 /// Remembers that these adapters, which are ready, needed help.
-pub(super) fn note_help(world: &mut World, now: Time, ids: &[AdapterId]) {
+pub(super) fn record_help(world: &mut World, now: Time, ids: &[AdapterId]) {
     for id in ids {
         if let Some(adapter) = world.adapters.get_mut(id) {
-            adapter.economy.helped.note(now);
+            adapter.economy.helped.record(now);
         }
     }
 }
@@ -35,10 +35,12 @@ fn full_row_joules(world: &World, now: Time, slot: &Slot) -> f64 {
 
 /// Whether every start of an adapter makes requests for the model late, so that one of them has
 /// to wait for light traffic.
-pub(super) fn starts_late(world: &World, model: ModelId) -> bool {
-    let aim = target::aim(world, model).as_secs_f64();
+pub(super) fn starts_are_late(world: &World, model: ModelId) -> bool {
+    let aim = target::effective(world, model).as_secs_f64();
     let regular = world.adapters.iter().filter(|(_, adapter)| {
-        adapter.profile.role == Role::Regular && adapter.is_there() && adapter.wish != Wish::Off
+        adapter.profile.role == Role::Regular
+            && adapter.is_available()
+            && adapter.mode != AdapterMode::Off
     });
     let mut fits = regular.filter(|(id, adapter)| {
         let slot = slots::warm_slot(world, **id, model, 0);
@@ -50,9 +52,9 @@ pub(super) fn starts_late(world: &World, model: ModelId) -> bool {
 
 /// Joules of a row on a logarithmic scale, in steps of 5 %: what differs less is the same, and
 /// then the first adapter takes all, so that the others fall idle. `late` as
-/// [`starts_late`]: then those that carry what comes are ranked by all that they take,
+/// [`starts_are_late`]: then those that carry what comes are ranked by all that they take,
 /// before those that needed help lately. All others are ranked by their work alone.
-pub(super) fn cost_rank(world: &World, now: Time, slot: &Slot, late: bool) -> (bool, i64) {
+pub(super) fn rank(world: &World, now: Time, slot: &Slot, late: bool) -> (bool, i64) {
     let helped = late && needed_help(world, now, slot.adapter);
     let joules =
         if late && !helped { full_row_joules(world, now, slot) } else { work_joules(world, slot) };
@@ -68,5 +70,5 @@ fn work_joules(world: &World, slot: &Slot) -> f64 {
 
 /// Whether a dearer adapter had to help this one lately.
 pub(super) fn needed_help(world: &World, now: Time, id: AdapterId) -> bool {
-    world.adapters.get(&id).is_some_and(|adapter| adapter.economy.helped.lately(now))
+    world.adapters.get(&id).is_some_and(|adapter| adapter.economy.helped.is_recent(now))
 }

@@ -2,24 +2,24 @@
 
 use super::adapter::Adapter;
 use super::ids::{AdapterId, Time};
-use super::lane::Lane;
 use super::queue::Request;
+use super::queue_key::QueueKey;
 use super::world::World;
-use super::{ahead, eligible, slots};
+use super::{early_start, eligible, slots};
 
 /// Remembers whether the request met its target.
-pub(super) fn score(world: &mut World, now: Time, request: &Request) {
+pub(super) fn record(world: &mut World, now: Time, request: &Request) {
     let late = now > request.order.due;
-    let cold = late && blame(world, now, request);
-    world.misses.observe(late, cold);
-    ahead::note_answer(world, now, request.lane.model, request.client, cold);
+    let cold = late && attribute_to_starts(world, now, request);
+    world.late_price.observe(late, cold);
+    early_start::record_answer(world, now, request.key.model, request.client, cold);
 }
 
 /// Blames a late request on the adapters that were starting meanwhile: each for its share of
 /// what all that are on can serve together, since that much sooner it would have been served
 /// had it been on. Tells whether there were any.
-fn blame(world: &mut World, now: Time, request: &Request) -> bool {
-    let Lane { model, shape, .. } = request.lane;
+fn attribute_to_starts(world: &mut World, now: Time, request: &Request) -> bool {
+    let QueueKey { model, shape, .. } = request.key;
     let able = |(id, adapter): &(&AdapterId, &Adapter)| {
         adapter.state().is_on()
             && eligible::takes(world, adapter, model)
@@ -33,7 +33,7 @@ fn blame(world: &mut World, now: Time, request: &Request) -> bool {
     let sum: f64 = on.iter().map(|(.., rate)| rate).sum();
     for (id, _, rate) in on.iter().filter(|(_, cold, _)| *cold) {
         if let Some(adapter) = world.adapters.get_mut(id) {
-            adapter.economy.missed += rate / sum;
+            adapter.economy.late_this_start += rate / sum;
         }
     }
     on.iter().any(|(_, cold, _)| *cold)

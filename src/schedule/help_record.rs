@@ -13,17 +13,17 @@ const SOON: f64 = 2.0;
 /// When an adapter, which was ready, last needed the help of a dearer one, and for how long that is
 /// remembered.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Helped {
+pub(super) struct HelpRecord {
     /// In seconds, which are negative before the server started.
     at: Option<f64>,
     counts: f64,
 }
 
-impl Helped {
+impl HelpRecord {
     /// What an earlier run of the server knew: how long ago that was, and for how long it counts.
-    pub(super) fn recalled(now: Time, (ago, counts): (Duration, Duration)) -> Helped {
+    pub(super) fn restored(now: Time, (ago, counts): (Duration, Duration)) -> HelpRecord {
         let at = Some(now.0.as_secs_f64() - ago.as_secs_f64());
-        Helped { at, counts: counts.min(HELPED_MAX).as_secs_f64() }
+        HelpRecord { at, counts: counts.min(HELPED_MAX).as_secs_f64() }
     }
 
     pub(super) fn learned(&self, now: Time) -> Option<(Duration, Duration)> {
@@ -31,13 +31,13 @@ impl Helped {
         Some((duration(now.0.as_secs_f64() - self.at?), duration(self.counts)))
     }
 
-    pub(super) fn lately(&self, now: Time) -> bool {
+    pub(super) fn is_recent(&self, now: Time) -> bool {
         self.at.is_some_and(|at| now.0.as_secs_f64() - at < self.counts)
     }
 
-    pub(super) fn note(&mut self, now: Time) {
+    pub(super) fn record(&mut self, now: Time) {
         let seconds = now.0.as_secs_f64();
-        if !self.lately(now) {
+        if !self.is_recent(now) {
             let soon = self.at.is_some_and(|at| seconds - at < self.counts * SOON);
             let longer = (self.counts * 2.0).min(HELPED_MAX.as_secs_f64());
             self.counts = if soon { longer } else { HELPED_MIN.as_secs_f64() };

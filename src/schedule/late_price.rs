@@ -21,20 +21,20 @@ const THETA_MAX: f64 = 20.0;
 
 /// Statistics of requests that missed their target.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Misses {
+pub(super) struct LatePrice {
     /// Logarithm of the price, including the part above its limit.
     pub(super) theta: f64,
     /// Share of requests that missed although no adapter was starting.
     others: f64,
 }
 
-impl Default for Misses {
-    fn default() -> Misses {
-        Misses { theta: 0.0, others: OTHERS }
+impl Default for LatePrice {
+    fn default() -> LatePrice {
+        LatePrice { theta: 0.0, others: OTHERS }
     }
 }
 
-impl Misses {
+impl LatePrice {
     /// Value of avoiding one late request, in joules.
     pub(super) fn price(&self) -> f64 {
         self.theta.min(PRICED_MAX).exp_m1()
@@ -46,7 +46,7 @@ impl Misses {
     }
 
     /// Restores the values of an earlier run.
-    pub(super) fn recall(&mut self, (theta, others): (i64, u64)) {
+    pub(super) fn restore(&mut self, (theta, others): (i64, u64)) {
         self.theta = (theta as f64 * 1e-6).clamp(0.0, THETA_MAX);
         self.others = (others as f64 * 1e-6).clamp(0.0, 1.0);
     }
@@ -65,21 +65,21 @@ impl Misses {
 mod tests {
     use super::*;
 
-    fn after(mut misses: Misses, times: u32, late: bool, cold: bool) -> Misses {
+    fn after(mut misses: LatePrice, times: u32, late: bool, cold: bool) -> LatePrice {
         (0..times).for_each(|_| misses.observe(late, cold));
         misses
     }
 
     #[test]
     fn the_price_follows_the_misses_that_starts_cause() {
-        let calm = after(Misses::default(), 1000, false, false);
+        let calm = after(LatePrice::default(), 1000, false, false);
         assert_eq!(calm.price(), 0.0, "no misses, no price");
         let late = after(calm, 5, true, true);
         assert!((late.theta - 5.0 * (STEP - STEP * 0.004)).abs() < 0.01, "{}", late.theta);
         assert!((late.price() - late.theta.exp_m1()).abs() < 1e-9);
         assert_eq!(after(calm, 5, true, false).theta, 0.0, "no start caused the misses");
         // As many misses as are allowed leave the price where it is.
-        let allowed = Misses { theta: 5.0, ..after(calm, 40_000, false, false) };
+        let allowed = LatePrice { theta: 5.0, ..after(calm, 40_000, false, false) };
         let mut even = allowed;
         for _ in 0..1000 {
             even = after(after(even, 1, true, true), 181, false, false);
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_debt_is_paid_off_before_the_price_falls() {
-        let worst = after(Misses::default(), 1000, true, true);
+        let worst = after(LatePrice::default(), 1000, true, true);
         assert_eq!((worst.theta, worst.price()), (THETA_MAX, PRICED_MAX.exp_m1()));
         let after_half = after(worst, 2000, false, false);
         assert_eq!(after_half.price(), worst.price());
@@ -98,15 +98,15 @@ mod tests {
 
     #[test]
     fn other_misses_leave_less_for_starts() {
-        let mut busy = Misses::default();
+        let mut busy = LatePrice::default();
         for _ in 0..200 {
             busy = after(after(busy, 1, true, false), 99, false, false);
         }
-        let fall = |misses: Misses| {
-            let high = Misses { theta: 5.0, ..misses };
+        let fall = |misses: LatePrice| {
+            let high = LatePrice { theta: 5.0, ..misses };
             high.theta - after(high, 1, false, false).theta
         };
         assert!((fall(busy) - STEP * LEAST).abs() < 1e-9, "{}", fall(busy));
-        assert!(fall(Misses::default()) > 3.9 * STEP * LEAST);
+        assert!(fall(LatePrice::default()) > 3.9 * STEP * LEAST);
     }
 }

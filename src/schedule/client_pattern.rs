@@ -7,16 +7,16 @@
 //! cost of waiting.
 
 use super::ids::{ModelId, Time};
-use super::recollection::LearnedClient;
+use super::learned_profile::LearnedClient;
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// A pause of this length ends a busy period.
-pub(super) const QUIET: Duration = Duration::from_secs(15);
+pub(super) const END_PAUSE: Duration = Duration::from_secs(15);
 /// A busy period is considered over after a pause of this multiple of the longest one within the
 /// last busy periods, plus `LULL_MIN` seconds.
-const LULL_CAUTION: f64 = 1.5;
-const LULL_MIN: f64 = 1.0;
+const INNER_PAUSE_CAUTION: f64 = 1.5;
+const INNER_PAUSE_MARGIN: f64 = 1.0;
 /// Number of gaps that are kept.
 const REMEMBERED: usize = 32;
 /// Number of gaps from which on a forecast is made.
@@ -61,101 +61,101 @@ pub(super) struct Window {
 
 /// The busy periods of one client.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rhythm {
+pub(super) struct ClientPattern {
     /// Beginning of the present or last busy period and end of its last work, in seconds, which are
     /// negative before the server started.
     began: Option<f64>,
-    worked: f64,
+    ended: f64,
     /// Seconds since then in which the server was down and recorded no requests.
     down: f64,
     /// Seconds from the end of work to the next busy period, and from beginning to beginning.
     pauses: VecDeque<f64>,
     periods: VecDeque<f64>,
     /// The longest pauses within the last busy periods, and within the present one, in seconds.
-    lulls: VecDeque<f64>,
-    lull: f64,
+    inner_pauses: VecDeque<f64>,
+    inner_pause: f64,
     /// Late requests of the present busy period; `None` if an adapter was ready for it.
     late: Option<u32>,
     /// Mean of the late requests of a busy period that begins without a ready adapter.
-    misses: f64,
+    late_requests: f64,
     /// The pause after the present busy period has been evaluated.
-    pub(super) looked: bool,
+    pub(super) forecast_done: bool,
 }
 
-impl Rhythm {
+impl ClientPattern {
     /// Records a request; `ready` if an adapter had been started ahead for it. Returns whether it
     /// begins a busy period.
     pub(super) fn arrived(&mut self, now: Time, ready: bool) -> bool {
-        let (now, pause) = (seconds(now), seconds(now) - self.worked);
-        let begins = self.began.is_none() || pause >= QUIET.as_secs_f64();
+        let (now, pause) = (seconds(now), seconds(now) - self.ended);
+        let begins = self.began.is_none() || pause >= END_PAUSE.as_secs_f64();
         if !begins {
-            self.lull = self.lull.max(pause);
+            self.inner_pause = self.inner_pause.max(pause);
         } else {
             if let Some(began) = self.began.filter(|_| self.down <= UNSEEN_MAX * pause) {
                 keep(&mut self.pauses, pause);
                 keep(&mut self.periods, now - began);
-                keep(&mut self.lulls, std::mem::take(&mut self.lull));
+                keep(&mut self.inner_pauses, std::mem::take(&mut self.inner_pause));
             }
-            self.end_spell();
+            self.end_busy_period();
             self.began = Some(now);
             self.late = (!ready).then_some(0);
         }
-        (self.worked, self.down) = (now, 0.0);
-        self.looked = false;
+        (self.ended, self.down) = (now, 0.0);
+        self.forecast_done = false;
         begins
     }
 
     /// Records an answer, late because of a start or not.
     pub(super) fn answered(&mut self, now: Time, late: bool) {
-        self.worked = seconds(now);
+        self.ended = seconds(now);
         if let Some(count) = &mut self.late {
             *count = count.saturating_add(u32::from(late));
         }
     }
 
-    fn end_spell(&mut self) {
+    fn end_busy_period(&mut self) {
         if let Some(late) = self.late.take() {
             let gain = if self.pauses.len() <= 1 { 1.0 } else { LATE_GAIN };
-            self.misses += gain * (f64::from(late) - self.misses);
+            self.late_requests += gain * (f64::from(late) - self.late_requests);
         }
     }
 
     /// Returns the time at which the pause is long enough for a forecast, if there are enough gaps.
-    pub(super) fn look_at(&self) -> Option<Time> {
+    pub(super) fn forecast_at(&self) -> Option<Time> {
         let enough = self.began.is_some() && self.pauses.len() >= ENOUGH;
-        (enough && !self.looked).then(|| time(self.worked + self.quiet()))
+        (enough && !self.forecast_done).then(|| time(self.ended + self.end_pause()))
     }
 
     /// Returns the time at which the present busy period is over without further requests, by its
     /// pauses or, with too few gaps, by `QUIET`.
     pub(super) fn paused_at(&self) -> Option<Time> {
         let enough = self.pauses.len() >= ENOUGH;
-        let quiet = if enough { self.quiet() } else { QUIET.as_secs_f64() };
-        self.began.map(|_| time(self.worked + quiet))
+        let end_pause = if enough { self.end_pause() } else { END_PAUSE.as_secs_f64() };
+        self.began.map(|_| time(self.ended + end_pause))
     }
 
     /// Returns the seconds without work after which a busy period is over, judged by the pauses
     /// within earlier ones.
-    fn quiet(&self) -> f64 {
-        let lull = self.lulls.iter().copied().fold(self.lull, f64::max);
-        (lull * LULL_CAUTION + LULL_MIN).min(QUIET.as_secs_f64())
+    fn end_pause(&self) -> f64 {
+        let inner_pause = self.inner_pauses.iter().copied().fold(self.inner_pause, f64::max);
+        (inner_pause * INNER_PAUSE_CAUTION + INNER_PAUSE_MARGIN).min(END_PAUSE.as_secs_f64())
     }
 
     /// Returns the time at which work of this client was last recorded, in seconds.
-    pub(super) fn worked(&self) -> f64 {
-        self.worked
+    pub(super) fn ended(&self) -> f64 {
+        self.ended
     }
 
     /// Returns whether work of this client was recorded within this time.
     pub(super) fn was_seen(&self, now: Time, within: Duration) -> bool {
-        seconds(now) - self.worked < within.as_secs_f64()
+        seconds(now) - self.ended < within.as_secs_f64()
     }
 
     /// Returns the late requests of a busy period without a ready adapter.
-    pub(super) fn misses(&self) -> f64 {
-        let late = self
-            .late
-            .map_or(self.misses, |late| self.misses + LATE_GAIN * (f64::from(late) - self.misses));
+    pub(super) fn late_requests(&self) -> f64 {
+        let late = self.late.map_or(self.late_requests, |late| {
+            self.late_requests + LATE_GAIN * (f64::from(late) - self.late_requests)
+        });
         late.max(0.0)
     }
 
@@ -172,17 +172,17 @@ impl Rhythm {
                 costs.wait * costs.idle + costs.start + costs.miss
             }
         });
-        let quiet = self.quiet();
-        let pauses = best(&self.pauses, costs, (0.0, quiet));
+        let end_pause = self.end_pause();
+        let pauses = best(&self.pauses, costs, (0.0, end_pause));
         let began = self.began?;
-        let periods = best(&self.periods, costs, (self.worked - began, quiet));
-        let (cost, from, until, anchor) = [(pauses, self.worked), (periods, began)]
+        let periods = best(&self.periods, costs, (self.ended - began, end_pause));
+        let (cost, from, until, anchor) = [(pauses, self.ended), (periods, began)]
             .into_iter()
             .filter_map(|(best, anchor)| {
                 best.map(|(cost, from, until)| (cost, from, until, anchor))
             })
             .min_by(|a, b| a.0.total_cmp(&b.0))?;
-        if from - (self.worked - anchor) < SHORTEST {
+        if from - (self.ended - anchor) < SHORTEST {
             return None;
         }
         let at = |seconds: f64| time(anchor + seconds.min(1e7));
@@ -197,30 +197,30 @@ impl Rhythm {
             client: None,
             model: ModelId(0),
             began: self.began.map(ago),
-            worked: ago(self.worked),
+            ended: ago(self.ended),
             pauses: all(&self.pauses),
             periods: all(&self.periods),
-            lulls: all(&self.lulls),
-            late_permille: (self.misses() * 1e3) as u32,
+            inner_pauses: all(&self.inner_pauses),
+            late_permille: (self.late_requests() * 1e3) as u32,
         }
     }
 
     /// Restores the values of an earlier run; the server was down since they were written.
-    pub(super) fn of(now: Time, learned: &LearnedClient, down: Duration) -> Rhythm {
+    pub(super) fn restored(now: Time, learned: &LearnedClient, down: Duration) -> ClientPattern {
         let at = |ago: Duration| seconds(now) - ago.saturating_add(down).as_secs_f64();
         let all = |gaps: &[Duration]| {
             let last = gaps.len().saturating_sub(REMEMBERED);
             gaps.iter().skip(last).map(Duration::as_secs_f64).collect()
         };
-        Rhythm {
+        ClientPattern {
             began: learned.began.map(at),
-            worked: at(learned.worked),
+            ended: at(learned.ended),
             down: down.as_secs_f64(),
             pauses: all(&learned.pauses),
             periods: all(&learned.periods),
-            lulls: all(&learned.lulls),
-            misses: f64::from(learned.late_permille) * 1e-3,
-            ..Rhythm::default()
+            inner_pauses: all(&learned.inner_pauses),
+            late_requests: f64::from(learned.late_permille) * 1e-3,
+            ..ClientPattern::default()
         }
     }
 }
@@ -255,7 +255,7 @@ fn mean(gaps: &VecDeque<f64>, costs: Costs, cost: impl Fn(f64) -> f64) -> f64 {
 fn best(
     gaps: &VecDeque<f64>,
     costs: Costs,
-    (worked, quiet): (f64, f64),
+    (ended, end_pause): (f64, f64),
 ) -> Option<(f64, f64, f64)> {
     let mut sorted: Vec<f64> = gaps.iter().copied().collect();
     sorted.sort_by(f64::total_cmp);
@@ -268,7 +268,7 @@ fn best(
         if high - low > WIDTH_MAX * low {
             return None;
         }
-        let from = (low - MARGIN - MARGIN_SHARE * low).max(worked + quiet);
+        let from = (low - MARGIN - MARGIN_SHARE * low).max(ended + end_pause);
         let until = high + MARGIN + MARGIN_SHARE * high;
         let cost = mean(gaps, costs, |gap| {
             let late = costs.start + costs.miss;
@@ -279,7 +279,7 @@ fn best(
             } else {
                 (until - from) * costs.idle + late
             };
-            quiet * costs.idle + costs.start + held
+            end_pause * costs.idle + costs.start + held
         });
         Some((cost, from, until))
     });
@@ -292,20 +292,20 @@ mod tests {
 
     const COSTS: Costs = Costs { idle: 20.0, start: 65.6, miss: 5000.0, wait: 250.0 };
 
-    fn learned(gaps: impl IntoIterator<Item = f64>) -> Rhythm {
-        let mut rhythm = Rhythm::default();
+    fn learned(gaps: impl IntoIterator<Item = f64>) -> ClientPattern {
+        let mut pattern = ClientPattern::default();
         let mut at = 100.0;
-        rhythm.arrived(Time(Duration::from_secs_f64(at)), false);
+        pattern.arrived(Time(Duration::from_secs_f64(at)), false);
         for gap in gaps {
             at += gap;
-            rhythm.arrived(Time(Duration::from_secs_f64(at)), false);
+            pattern.arrived(Time(Duration::from_secs_f64(at)), false);
         }
-        rhythm
+        pattern
     }
 
-    fn expected(rhythm: &Rhythm, costs: Costs) -> Option<(u64, u64)> {
-        let window = rhythm.forecast(costs)?;
-        let after = |at: Time| (seconds(at) - rhythm.worked()) as u64;
+    fn expected(pattern: &ClientPattern, costs: Costs) -> Option<(u64, u64)> {
+        let window = pattern.forecast(costs)?;
+        let after = |at: Time| (seconds(at) - pattern.ended()) as u64;
         Some((after(window.from), after(window.until)))
     }
 
@@ -321,21 +321,21 @@ mod tests {
 
     #[test]
     fn what_costs_nothing_to_miss_is_not_expected() {
-        let rhythm = learned([600.0; 8]);
-        assert_eq!(expected(&rhythm, Costs { miss: 0.0, wait: 3.0, ..COSTS }), None);
+        let pattern = learned([600.0; 8]);
+        assert_eq!(expected(&pattern, Costs { miss: 0.0, wait: 3.0, ..COSTS }), None);
         // An adapter is not turned off before a request that is expected soon.
         assert_eq!(expected(&learned([40.0; 8]), COSTS), None);
     }
 
     #[test]
     fn only_spells_without_a_ready_adapter_teach_what_a_miss_costs() {
-        let mut rhythm = Rhythm::default();
+        let mut pattern = ClientPattern::default();
         let at = |seconds: u64| Time(Duration::from_secs(seconds));
-        for spell in 0..8 {
-            let ready = spell >= 4;
-            rhythm.arrived(at(1000 * (spell + 1)), ready);
-            (0..5).for_each(|_| rhythm.answered(at(1000 * (spell + 1) + 1), !ready));
+        for period in 0..8 {
+            let ready = period >= 4;
+            pattern.arrived(at(1000 * (period + 1)), ready);
+            (0..5).for_each(|_| pattern.answered(at(1000 * (period + 1) + 1), !ready));
         }
-        assert!((rhythm.misses() - 5.0).abs() < 1e-9, "{}", rhythm.misses());
+        assert!((pattern.late_requests() - 5.0).abs() < 1e-9, "{}", pattern.late_requests());
     }
 }

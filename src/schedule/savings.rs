@@ -4,7 +4,7 @@ use super::ids::Time;
 
 /// Energy that an adapter that is off would have saved.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Regret {
+pub(super) struct SavingsEstimate {
     /// Times of the first and the last batch that counts.
     pub(super) since: Time,
     pub(super) until: Time,
@@ -14,7 +14,7 @@ pub(super) struct Regret {
     pub(super) recent: f64,
 }
 
-impl Regret {
+impl SavingsEstimate {
     /// Returns the seconds from the first to the last batch.
     pub(super) fn lasted(&self) -> f64 {
         self.until.since(self.since).as_secs_f64()

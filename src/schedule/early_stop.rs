@@ -5,16 +5,16 @@
 //! expected between them.
 
 use super::adapter::Adapter;
+use super::client_pattern::SHORTEST;
 use super::decision::Reason;
 use super::economy::HOUR;
-use super::event::Wish;
+use super::event::AdapterMode;
 use super::expected::{ClientRecord, Key};
 use super::ids::Time;
 use super::outbox::Outbox;
-use super::rhythm::SHORTEST;
 use super::settings::Role;
 use super::world::World;
-use super::{eligible, lifecycle, start_price};
+use super::{eligible, lifecycle, start_cost};
 use std::time::Duration;
 
 /// Turns idle adapters off after a client whose next spell is forecast.
@@ -27,7 +27,7 @@ pub(super) fn after_forecast(world: &mut World, out: &mut Outbox, now: Time) {
 
 /// Turns idle adapters off after an announced client was served and has paused.
 pub(super) fn after_announced(world: &mut World, out: &mut Outbox, now: Time, key: Key) {
-    let Some(entry) = world.ahead.entries.get_mut(&key) else { return };
+    let Some(entry) = world.clients.entries.get_mut(&key) else { return };
     if entry.release_at().is_none_or(|at| at > now) {
         return;
     }
@@ -42,25 +42,25 @@ pub(super) fn after_announced(world: &mut World, out: &mut Outbox, now: Time, ke
 
 /// When the first of the expected clients may come.
 fn next_expected(world: &World) -> Option<Time> {
-    let plans = world.ahead.entries.values().filter_map(|entry| entry.plan);
+    let plans = world.clients.entries.values().filter_map(|entry| entry.plan);
     plans.map(|plan| plan.window.from).min()
 }
 
 /// Returns true if all that came lately is expected at some time, or is announced first.
 fn all_are_known(world: &World, now: Time) -> bool {
     let is_planned = |entry: &ClientRecord| entry.plan.is_some();
-    let all = world.ahead.entries.get(&None).is_some_and(is_planned);
-    let clients = world.ahead.entries.iter().filter(|(key, _)| key.is_some());
-    let mut recent = clients.filter(|(_, entry)| entry.rhythm.was_seen(now, HOUR));
+    let all = world.clients.entries.get(&None).is_some_and(is_planned);
+    let clients = world.clients.entries.iter().filter(|(key, _)| key.is_some());
+    let mut recent = clients.filter(|(_, entry)| entry.pattern.was_seen(now, HOUR));
     all || recent.all(|(_, entry)| is_planned(entry) || entry.announces)
 }
 
 /// Returns true if idling through a pause takes more energy than a start that is not the last one of
 /// this hour.
 fn saves(world: &World, now: Time, adapter: &Adapter, pause: Duration) -> bool {
-    let start = start_price::activation_joules(world, adapter, adapter.cold_start());
+    let start = start_cost::activation_joules(world, adapter, adapter.cold_start());
     let idling = pause.as_secs_f64() * adapter.profile.power.idle_mw as f64 * 1e-3;
-    idling > start && start_price::may_start_again(world, adapter) <= now
+    idling > start && start_cost::may_start_again(world, adapter) <= now
 }
 
 fn turn_off_idle(
@@ -71,15 +71,15 @@ fn turn_off_idle(
     may: impl Fn(&World, &Adapter) -> bool,
 ) {
     for id in world.best_first() {
-        let lets_go = world.adapters.get(&id).is_some_and(|adapter| {
+        let may_drain = world.adapters.get(&id).is_some_and(|adapter| {
             adapter.state().is_idle()
-                && adapter.wish == Wish::Auto
+                && adapter.mode == AdapterMode::Auto
                 && adapter.profile.role == Role::Regular
                 && adapter.economy.expected.is_none()
                 && may(world, adapter)
         });
-        if lets_go && eligible::on_for_good(world) > world.settings.min {
-            lifecycle::let_go(world, out, now, id, reason);
+        if may_drain && eligible::counted_on(world) > world.settings.min {
+            lifecycle::begin_draining(world, out, now, id, reason);
         }
     }
 }

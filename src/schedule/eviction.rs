@@ -10,7 +10,7 @@ use super::ids::{AdapterId, ModelId, Time};
 use super::popularity::{AVERAGED, PAUSE};
 use super::state::Replica;
 use super::world::World;
-use super::{eligible, estimates, start_price};
+use super::{eligible, estimates, start_cost};
 use std::time::Duration;
 
 /// Least number of requests that is assumed of a model over the time for which it was not used.
@@ -95,7 +95,7 @@ fn wait_for_models(world: &World, id: AdapterId, since: Time) -> f64 {
     let bytes = only.clone().map(|(_, replica)| replica.bytes).fold(0, u64::saturating_add);
     let rate: f64 = only.map(|(model, _)| world.popularity.rate(since, *model)).sum();
     let watts = adapter.profile.power.idle_mw as f64 * 1e-3;
-    let is_worth = rate > 0.0 && 2.0 * rate * start_price::late_joules(world, 1.0) >= watts;
+    let is_worth = rate > 0.0 && 2.0 * rate * start_cost::late_joules(world, 1.0) >= watts;
     let others = world.adapters.iter().any(|(other, a)| *other != id && a.state().serves());
     if others && is_worth && bytes > free_elsewhere(world, id, since) {
         (PAUSE / rate).min(AVERAGED)
@@ -136,7 +136,7 @@ pub(super) fn is_spare_copy(world: &World, now: Time, id: AdapterId, model: Mode
 }
 
 /// Returns whether the model would have to be loaded again at once.
-pub(super) fn is_missed(
+pub(super) fn is_in_use(
     world: &World,
     now: Time,
     id: AdapterId,

@@ -32,7 +32,7 @@ pub(super) fn late_joules(world: &World, requests: f64) -> f64 {
 
 pub(super) fn late_joules_up_to(world: &World, requests: f64, most: f64) -> f64 {
     let Policy::Cost { late_penalty_mj, .. } = world.settings.policy else { return 0.0 };
-    let times = if world.hurries() { LINGER } else { 1.0 };
+    let times = if world.prefers_latency() { LINGER } else { 1.0 };
     (late_penalty_mj as f64 * 1e-3 * requests).min(most) * times
 }
 
@@ -44,7 +44,8 @@ pub(super) fn start_seconds(world: &World, id: AdapterId, adapter: &Adapter) -> 
 
 /// Returns the cost of one activation, with the value of the requests that it will make late.
 pub(super) fn priced_joules(world: &World, adapter: &Adapter, start: f64) -> f64 {
-    activation_joules(world, adapter, start) + world.misses.price() * adapter.economy.misses_long
+    activation_joules(world, adapter, start)
+        + world.late_price.price() * adapter.economy.late_per_start_long
 }
 
 /// Returns the time at which the starts per hour permit another one. Until then an adapter stays

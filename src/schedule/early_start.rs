@@ -1,43 +1,44 @@
 //! Starts an adapter just before a client is expected that comes regularly, and lets it go until
-//! then: see `rhythm.rs`.
+//! then: see `client_pattern.rs`.
 //!
 //! Rhythms are kept for the clients of each model that were seen last, and for all requests
-//! together. `early.rs` turns idle adapters off until then.
+//! together. `early_stop.rs` turns idle adapters off until then.
 
 use super::adapter::Adapter;
+use super::client_pattern::Costs;
 use super::decision::Reason;
 use super::economy::Expected;
 use super::expected::{Key, Plan};
 use super::ids::{AdapterId, ClientId, ModelId, Time};
 use super::outbox::Outbox;
 use super::policy::Policy;
-use super::rhythm::Costs;
 use super::settings::Role;
 use super::world::World;
 use super::{
-    early, eligible, estimates, expected, lifecycle, light, slots, start_price, target, wait,
+    early_stop, eligible, energy_rank, estimates, expected, lifecycle, slots, start_cost, target,
+    wait,
 };
 
 /// A request was admitted.
-pub(super) fn note_arrival(world: &mut World, now: Time, model: ModelId, client: ClientId) {
-    if !looks_ahead(world) {
+pub(super) fn record_arrival(world: &mut World, now: Time, model: ModelId, client: ClientId) {
+    if !is_enabled(world) {
         return;
     }
     let serves =
         |adapter: &Adapter| adapter.state().serves() && adapter.profile.role == Role::Regular;
     let serves = world.adapters.values().any(serves);
     for key in [None, Some((model, client))] {
-        let entry = world.ahead.entry(key, model);
-        (entry.model, entry.unmet) = (model, 0);
-        entry.heard = now.0.as_secs_f64();
+        let entry = world.clients.entry(key, model);
+        (entry.model, entry.missed_announcements) = (model, 0);
+        entry.last_seen = now.0.as_secs_f64();
         let ready = serves || entry.plan.is_some_and(|plan| plan.start_at.is_none());
-        let begins = entry.rhythm.arrived(now, ready);
+        let begins = entry.pattern.arrived(now, ready);
         entry.arrived(now, begins);
     }
 }
 
 /// A request was answered, late because of a start or not.
-pub(super) fn note_answer(
+pub(super) fn record_answer(
     world: &mut World,
     now: Time,
     model: ModelId,
@@ -45,55 +46,55 @@ pub(super) fn note_answer(
     late: bool,
 ) {
     for key in [None, Some((model, client))] {
-        if let Some(entry) = world.ahead.entries.get_mut(&key) {
-            entry.rhythm.answered(now, late);
+        if let Some(entry) = world.clients.entries.get_mut(&key) {
+            entry.pattern.answered(now, late);
         }
     }
 }
 
 /// Makes plans and carries them out.
-pub(super) fn look_ahead(world: &mut World, out: &mut Outbox, now: Time) {
-    if !looks_ahead(world) || world.ahead.due().is_none_or(|due| due > now) {
+pub(super) fn update_plans(world: &mut World, out: &mut Outbox, now: Time) {
+    if !is_enabled(world) || world.clients.due().is_none_or(|due| due > now) {
         return;
     }
-    let keys: Vec<Key> = world.ahead.entries.keys().copied().collect();
+    let keys: Vec<Key> = world.clients.entries.keys().copied().collect();
     for key in &keys {
         make_plan(world, out, now, *key);
     }
     for key in keys {
-        carry_out(world, out, now, key);
-        early::after_announced(world, out, now, key);
+        run_plan(world, out, now, key);
+        early_stop::after_announced(world, out, now, key);
     }
 }
 
 fn make_plan(world: &mut World, out: &mut Outbox, now: Time, key: Key) {
-    let Some(entry) = world.ahead.entries.get_mut(&key) else { return };
-    if entry.rhythm.look_at().is_none_or(|at| at > now) {
+    let Some(entry) = world.clients.entries.get_mut(&key) else { return };
+    if entry.pattern.forecast_at().is_none_or(|at| at > now) {
         return;
     }
-    entry.rhythm.looked = true;
+    entry.pattern.forecast_done = true;
     // An announcement takes precedence over what was learned.
     if entry.plan.is_some_and(|plan| plan.announced) {
         return;
     }
-    let (model, rhythm) = (entry.model, entry.rhythm.clone());
-    let watch = watch_for(world, now, model, rhythm.misses());
-    let Some((adapter, costs, start)) = watch else { return };
-    let Some(window) = rhythm.forecast(costs) else { return };
+    let (model, pattern) = (entry.model, entry.pattern.clone());
+    let choice = adapter_for_next(world, now, model, pattern.late_requests());
+    let Some((adapter, costs, start)) = choice else { return };
+    let Some(window) = pattern.forecast(costs) else { return };
     let start_at = Some(expected::start_at(now, window, start));
-    if let Some(entry) = world.ahead.entries.get_mut(&key) {
+    if let Some(entry) = world.clients.entries.get_mut(&key) {
         entry.plan = Some(Plan { window, adapter, model, start_at, announced: false });
     }
-    early::after_forecast(world, out, now);
+    early_stop::after_forecast(world, out, now);
 }
 
 /// Turns the adapter of a plan on in time, and ends a plan that has passed.
-fn carry_out(world: &mut World, out: &mut Outbox, now: Time, key: Key) {
-    let Some(plan) = world.ahead.entries.get(&key).and_then(|entry| entry.plan) else {
+fn run_plan(world: &mut World, out: &mut Outbox, now: Time, key: Key) {
+    let Some(plan) = world.clients.entries.get(&key).and_then(|entry| entry.plan) else {
         return;
     };
     if plan.window.until <= now || !world.models.contains_key(&plan.model) {
-        if let Some(entry) = world.ahead.entries.get_mut(&key) {
+        if let Some(entry) = world.clients.entries.get_mut(&key) {
             entry.end_plan(plan);
         }
         return;
@@ -101,7 +102,7 @@ fn carry_out(world: &mut World, out: &mut Outbox, now: Time, key: Key) {
     if plan.start_at.is_none_or(|at| at > now) {
         return;
     }
-    if let Some(plan) = world.ahead.entries.get_mut(&key).and_then(|entry| entry.plan.as_mut()) {
+    if let Some(plan) = world.clients.entries.get_mut(&key).and_then(|entry| entry.plan.as_mut()) {
         plan.start_at = None;
     }
     let reason = Reason::Expected {
@@ -110,9 +111,9 @@ fn carry_out(world: &mut World, out: &mut Outbox, now: Time, key: Key) {
         until: plan.window.until,
         announced: plan.announced,
     };
-    let starts = eligible::on_for_good(world) < world.settings.max
+    let starts = eligible::counted_on(world) < world.settings.max
         && eligible::is_eligible(world, plan.adapter);
-    let may = |a| start_price::may_start(world, now, a);
+    let may = |a| start_cost::may_start(world, now, a);
     if starts && world.adapters.get(&plan.adapter).is_some_and(may) {
         lifecycle::turn_on(world, out, now, plan.adapter, false, reason);
     }
@@ -123,40 +124,40 @@ fn carry_out(world: &mut World, out: &mut Outbox, now: Time, key: Key) {
     }
 }
 
-pub(super) fn looks_ahead(world: &World) -> bool {
-    world.settings.ahead
+pub(super) fn is_enabled(world: &World) -> bool {
+    world.settings.early_starts
         && world.closing.is_none()
         && matches!(world.settings.policy, Policy::Cost { .. })
 }
 
 /// When there is next something to do for clients that are expected.
-pub(super) fn ahead_due(world: &World) -> Option<Time> {
-    world.ahead.due().filter(|_| looks_ahead(world))
+pub(super) fn plans_due(world: &World) -> Option<Time> {
+    world.clients.due().filter(|_| is_enabled(world))
 }
 
 /// The adapter to be ready for the next request of a model, what it costs, and the seconds of
 /// its start, if a cold start makes so many requests late.
-pub(super) fn watch_for(
+pub(super) fn adapter_for_next(
     world: &World,
     now: Time,
     model: ModelId,
     late: f64,
 ) -> Option<(AdapterId, Costs, f64)> {
-    let aim = target::aim(world, model).as_secs_f64();
-    let watches = world.adapters.iter().filter(|(id, adapter)| {
+    let aim = target::effective(world, model).as_secs_f64();
+    let candidates = world.adapters.iter().filter(|(id, adapter)| {
         eligible::is_eligible(world, **id)
             && eligible::takes(world, adapter, model)
             && !adapter.state().is_faulty()
     });
-    let (id, adapter) = watches.min_by_key(|(id, _)| {
+    let (id, adapter) = candidates.min_by_key(|(id, _)| {
         let slot = slots::warm_slot(world, **id, model, 0);
-        (slot.batch(1) * slot.caution > aim, light::cost_rank(world, now, &slot, true))
+        (slot.batch(1) * slot.caution > aim, energy_rank::rank(world, now, &slot, true))
     })?;
     let start = adapter.cold_start() + estimates::load_time(world, *id, model);
-    let miss = start_price::late_joules(world, late);
+    let miss = start_cost::late_joules(world, late);
     let costs = Costs {
         idle: adapter.profile.power.idle_mw.max(1) as f64 * 1e-3,
-        start: start_price::activation_joules(world, adapter, start),
+        start: start_cost::activation_joules(world, adapter, start),
         miss,
         wait: wait::wait(world, *id, adapter).seconds,
     };

@@ -16,23 +16,23 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "rate.min(PAUSE / pause.max(1e-9))",
         "rate",
     ),
-    mutant("a copy is worth as much as the only one", "places.rs", "{ COPY }", "{ 1.0 }"),
+    mutant("a copy is worth as much as the only one", "eviction.rs", "{ COPY }", "{ 1.0 }"),
     mutant(
         "an adapter stays on for models that have memory elsewhere",
-        "places.rs",
+        "eviction.rs",
         "others && is_worth && bytes > free_elsewhere(world, id, since)",
         "others && is_worth",
     ),
     mutant(
         "an adapter stays on for its models whatever that costs",
-        "places.rs",
-        "2.0 * rate * start_price::late_joules(world, 1.0) >= watts",
+        "eviction.rs",
+        "2.0 * rate * start_cost::late_joules(world, 1.0) >= watts",
         "true",
     ),
-    mutant("no adapter stays on for its models", "places.rs", "others && is_worth", "false"),
+    mutant("no adapter stays on for its models", "eviction.rs", "others && is_worth", "false"),
     mutant(
         "an adapter stays on for its models for an hour",
-        "places.rs",
+        "eviction.rs",
         "(PAUSE / rate).min(AVERAGED)",
         "AVERAGED",
     ),
@@ -51,10 +51,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a second copy is loaded while another model has no place",
         "prepare.rs",
-        "&& (measures || !places::is_spare_copy(world, now, id, model))",
+        "&& (measures || !eviction::is_spare_copy(world, now, id, model))",
         "",
     ),
-    mutant("no loss is less than none", "places.rs", ".fold(0.0, |sum", ".fold(-0.0, |sum"),
+    mutant("no loss is less than none", "eviction.rs", ".fold(0.0, |sum", ".fold(-0.0, |sum"),
     mutant(
         "requests do not count for a model",
         "admission.rs",
@@ -64,13 +64,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     // Announced.
     mutant(
         "nothing is turned off early after an announced client was served",
-        "ahead.rs",
-        "early::after_announced(world, out, now, key);",
+        "early_start.rs",
+        "early_stop::after_announced(world, out, now, key);",
         "",
     ),
     mutant(
         "an adapter turns off early although an announced client comes soon",
-        "early.rs",
+        "early_stop.rs",
         "pause.as_secs_f64() >= SHORTEST && ",
         "",
     ),
@@ -82,9 +82,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "an announced client has no time for more requests",
-        "rhythm.rs",
-        "if enough { self.quiet() } else { QUIET.as_secs_f64() }",
-        "if enough { self.quiet() } else { 0.0 }",
+        "client_pattern.rs",
+        "if enough { self.end_pause() } else { END_PAUSE.as_secs_f64() }",
+        "if enough { self.end_pause() } else { 0.0 }",
     ),
     mutant(
         "a request within a spell does not meet its announcement",
@@ -101,13 +101,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a client that does not keep its word is believed",
         "expected.rs",
-        "(entry.unmet < UNMET_MAX).then(",
+        "(entry.missed_announcements < MISSED_MAX).then(",
         "true.then(",
     ),
     mutant(
         "a client that came is not believed again",
-        "ahead.rs",
-        "(entry.model, entry.unmet) = (model, 0);",
+        "early_start.rs",
+        "(entry.model, entry.missed_announcements) = (model, 0);",
         "entry.model = model;",
     ),
     mutant(
@@ -131,33 +131,33 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the model of an expected client is loaded only after a while",
         "prepare.rs",
-        "adapter.economy.workless.filter(|_| !expected)",
-        "adapter.economy.workless",
+        "adapter.economy.no_work_since.filter(|_| !expected)",
+        "adapter.economy.no_work_since",
     ),
     // Learned.
     mutant(
         "clients of an earlier run are forgotten",
         "learned.rs",
-        "world.ahead.recall(now, client, down);",
+        "world.clients.restore(now, client, down);",
         "let _ = client;",
     ),
     mutant(
         "a gap counts in which the server was down",
-        "rhythm.rs",
+        "client_pattern.rs",
         ".filter(|_| self.down <= UNSEEN_MAX * pause)",
         "",
     ),
-    mutant("a restart shifts a client", "rhythm.rs", "ago.saturating_add(down)", "ago"),
+    mutant("a restart shifts a client", "client_pattern.rs", "ago.saturating_add(down)", "ago"),
     mutant(
         "when a client came last is forgotten",
-        "rhythm.rs",
+        "client_pattern.rs",
         "began: learned.began.map(at),",
         "began: None,",
     ),
     mutant(
         "an earlier run knows better than this one",
         "economy.rs",
-        "if !self.spells.is_empty() {",
+        "if !self.idle_periods.is_empty() {",
         "if false {",
     ),
     mutant(
@@ -175,20 +175,20 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the price of late requests is forgotten",
         "learned.rs",
-        "world.misses.recall(misses);",
-        "let _ = misses;",
+        "world.late_price.restore(late_price);",
+        "let _ = late_price;",
     ),
     mutant(
         "the rates of models are forgotten",
         "learned.rs",
-        "world.popularity.recall(now, *model, (*count, ago.saturating_add(down)));",
+        "world.popularity.restore(now, *model, (*count, ago.saturating_add(down)));",
         "let _ = (count, ago);",
     ),
     mutant(
         "late requests of starts are forgotten",
         "economy.rs",
-        "self.misses = memory.late_permille",
-        "self.misses_long = memory.late_permille",
+        "self.late_per_start =\n            profile.late_permille",
+        "self.late_per_start_long =\n            profile.late_permille",
     ),
     mutant(
         "clients of a model that is not served are kept",

@@ -1,16 +1,16 @@
 //! Spells of requests for which bridges did not suffice.
 
+use super::client_pattern::END_PAUSE;
 use super::ids::Time;
-use super::rhythm::QUIET;
 
 /// Weight of the last spell in the average of those in which a bridge did not suffice, and the
 /// average from which on it is not expected to: two such spells in a row, from none.
-const SPELL_GAIN: f64 = 0.5;
+const PERIOD_GAIN: f64 = 0.5;
 pub(super) const SHORT_FROM: f64 = 0.7;
 
 /// History of the spells of requests that began while only bridges were on.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct BridgeSpells {
+pub(super) struct BridgePeriods {
     /// Arrival of the last request.
     last: Time,
     /// True if only bridges were on at the begin of the present spell.
@@ -21,11 +21,11 @@ pub(super) struct BridgeSpells {
     pub(super) share: f64,
 }
 
-impl BridgeSpells {
+impl BridgePeriods {
     pub(super) fn arrived(&mut self, now: Time, alone: bool) {
-        if now.since(self.last) >= QUIET {
+        if now.since(self.last) >= END_PAUSE {
             if self.counts {
-                self.share += SPELL_GAIN * (f64::from(u8::from(self.short)) - self.share);
+                self.share += PERIOD_GAIN * (f64::from(u8::from(self.short)) - self.share);
             }
             (self.counts, self.short) = (alone, false);
         }

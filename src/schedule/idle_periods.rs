@@ -18,53 +18,53 @@ const WAITS: [f64; 8] = [1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02];
 
 /// The last idle periods of one adapter.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Spells {
-    lasted: VecDeque<Spell>,
+pub(super) struct IdlePeriods {
+    periods: VecDeque<IdlePeriod>,
     /// Cost of each of the waits, in seconds of idling.
     costs: [f64; WAITS.len()],
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Spell {
+struct IdlePeriod {
     /// Length of the period, and the break-even time then; both in seconds.
     seconds: f64,
     break_even: f64,
 }
 
-impl Spells {
+impl IdlePeriods {
     /// Returns the wait in break-even times, if it is known.
     pub(super) fn wait(&self) -> Option<f64> {
         let costs = WAITS.iter().zip(&self.costs);
         let best = costs.min_by(|a, b| a.1.total_cmp(b.1)).map(|(wait, _)| *wait);
-        best.filter(|_| self.lasted.len() >= ENOUGH)
+        best.filter(|_| self.periods.len() >= ENOUGH)
     }
 
     /// Records an idle period; the break-even time is in seconds of idling.
     pub(super) fn record(&mut self, seconds: f64, break_even: f64) {
-        if self.lasted.len() == REMEMBERED {
-            let oldest = self.lasted.pop_front();
+        if self.periods.len() == REMEMBERED {
+            let oldest = self.periods.pop_front();
             self.count(oldest, -1.0);
         }
-        let spell = Spell { seconds, break_even };
-        self.lasted.push_back(spell);
-        self.count(Some(spell), 1.0);
+        let period = IdlePeriod { seconds, break_even };
+        self.periods.push_back(period);
+        self.count(Some(period), 1.0);
     }
 
     /// Returns whether no idle period has been recorded yet.
     pub(super) fn is_empty(&self) -> bool {
-        self.lasted.is_empty()
+        self.periods.is_empty()
     }
 
     /// Returns the values to keep for the next run of the server: idle periods with break-even
     /// times.
     pub(super) fn learned(&self) -> Vec<(Duration, Duration)> {
         let duration = |seconds: f64| Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
-        let spell = |spell: &Spell| (duration(spell.seconds), duration(spell.break_even));
-        self.lasted.iter().map(spell).collect()
+        let period = |period: &IdlePeriod| (duration(period.seconds), duration(period.break_even));
+        self.periods.iter().map(period).collect()
     }
 
-    fn count(&mut self, spell: Option<Spell>, sign: f64) {
-        let Some(Spell { seconds, break_even }) = spell else { return };
+    fn count(&mut self, period: Option<IdlePeriod>, sign: f64) {
+        let Some(IdlePeriod { seconds, break_even }) = period else { return };
         for (wait, cost) in WAITS.iter().map(|wait| wait * break_even).zip(&mut self.costs) {
             *cost += sign * if seconds <= wait { seconds } else { wait + break_even };
         }
@@ -75,9 +75,9 @@ impl Spells {
 mod tests {
     use super::*;
 
-    fn learned(spells: impl Iterator<Item = f64>) -> Option<f64> {
-        let mut all = Spells::default();
-        spells.for_each(|seconds| all.record(seconds, 10.0));
+    fn learned(periods: impl Iterator<Item = f64>) -> Option<f64> {
+        let mut all = IdlePeriods::default();
+        periods.for_each(|seconds| all.record(seconds, 10.0));
         all.wait()
     }
 
@@ -96,12 +96,12 @@ mod tests {
 
     #[test]
     fn it_costs_no_more_than_twice_the_best_whatever_comes() {
-        for spell in [0.0, 0.3, 1.0, 9.9, 10.1, 25.0, 1e6] {
-            let mut all = Spells::default();
-            (0..64).for_each(|_| all.record(spell, 10.0));
+        for period in [0.0, 0.3, 1.0, 9.9, 10.1, 25.0, 1e6] {
+            let mut all = IdlePeriods::default();
+            (0..64).for_each(|_| all.record(period, 10.0));
             let wait = all.wait().unwrap() * 10.0;
-            let cost = if spell <= wait { spell } else { wait + 10.0 };
-            assert!(cost <= 2.0 * spell.min(10.0) + 1e-9, "{spell}: {cost}");
+            let cost = if period <= wait { period } else { wait + 10.0 };
+            assert!(cost <= 2.0 * period.min(10.0) + 1e-9, "{period}: {cost}");
         }
     }
 }
