@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_regular_client_is_expected_and_a_random_one_is_not() {
+    fn regular_client_is_expected_and_random_one_is_not() {
         assert_eq!(expected(&learned([600.0; 5]), COSTS), None, "too few gaps");
         assert_eq!(expected(&learned([600.0; 6]), COSTS), Some((593, 606)));
         let jitter = (0..32).map(|n| 600.0 + 20.0 * f64::from(n % 5 - 2));
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_nothing_to_miss_is_not_expected() {
+    fn client_that_costs_nothing_to_miss_is_not_expected() {
         let pattern = learned([600.0; 8]);
         assert_eq!(expected(&pattern, Costs { miss: 0.0, wait: 3.0, ..COSTS }), None);
         // An adapter is not turned off before a request that is expected soon.
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn only_spells_without_a_ready_adapter_teach_what_a_miss_costs() {
+    fn only_cold_busy_periods_count_for_the_cost_of_a_miss() {
         let mut pattern = ClientPattern::default();
         let at = |seconds: u64| Time(Duration::from_secs(seconds));
         for period in 0..8 {

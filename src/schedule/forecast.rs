@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_help_in_time_gets_nothing() {
+    fn slot_that_cannot_help_in_time_gets_no_rows() {
         let slots = [slot(0.5, 0.0, 1.0, 8), slot(0.0, 4.0, 0.0, 8)];
         let level = level(&slots, 1);
         assert!((level - 1.5).abs() < 1e-6);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_serves_nothing() {
+    fn no_slots_serve_no_rows() {
         assert!(level(&[], 1).is_infinite());
         assert_eq!(rows_by(&[], 5.0), 0.0);
     }

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_follows_the_traffic() {
+    fn learned_wait_follows_the_traffic() {
         assert_eq!(learned((0..7).map(|_| 300.0)), None, "too few idle periods");
         assert_eq!(learned((0..8).map(|_| 300.0)), Some(0.02), "no pause is short");
         let clumps = |n| if n % 2 == 0 { 0.9 } else { 300.0 };
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn it_costs_no_more_than_twice_the_best_whatever_comes() {
+    fn wait_costs_at_most_twice_the_best() {
         for period in [0.0, 0.3, 1.0, 9.9, 10.1, 25.0, 1e6] {
             let mut all = IdlePeriods::default();
             (0..64).for_each(|_| all.record(period, 10.0));

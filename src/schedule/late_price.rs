@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_price_follows_the_misses_that_starts_cause() {
+    fn price_follows_the_misses_that_starts_cause() {
         let calm = after(LatePrice::default(), 1000, false, false);
         assert_eq!(calm.price(), 0.0, "no misses, no price");
         let late = after(calm, 5, true, true);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_is_paid_off_before_the_price_falls() {
+    fn price_falls_only_after_the_excess_of_misses_is_made_up_for() {
         let worst = after(LatePrice::default(), 1000, true, true);
         assert_eq!((worst.theta, worst.price()), (THETA_MAX, PRICED_MAX.exp_m1()));
         let after_half = after(worst, 2000, false, false);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn other_misses_leave_less_for_starts() {
+    fn misses_without_a_start_lower_the_allowance_for_starts() {
         let mut busy = LatePrice::default();
         for _ in 0..200 {
             busy = after(after(busy, 1, true, false), 99, false, false);

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn nearly_equal_batches_tell_no_slope() {
+    fn nearly_equal_batches_do_not_change_the_slope() {
         let line = ServiceTime { alpha_ns: 10_000_000, beta_ns: 10_000, spread_permille: 0 };
         let mut service = Service::from_prior(line);
         for round in 0..400 {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_is_believed_until_it_is_measured() {
+    fn prior_holds_until_batches_are_measured() {
         let line = ServiceTime { alpha_ns: 2_000_000, beta_ns: 500_000, spread_permille: 100 };
         let service = Service::from_prior(line);
         assert!(near(service.batch(4), 0.004) && !service.is_measured());

@@ -211,7 +211,7 @@ mod tests {
         QueueKey { model: ModelId(0), shape: Shape { number: 0, size: 0 }, group: 0 };
 
     #[test]
-    fn who_is_not_behind_anybody_is_forgotten_once_there_are_many() {
+    fn clients_without_debt_are_forgotten_once_there_are_many() {
         let mut turns = Turns::default();
         let (waits, ahead) = (ClientId(0), ClientId(1));
         turns.join(waits, KEY);

@@ -39,7 +39,7 @@ impl World {
         let here = self.present.contains(&id);
         if self.modes.get(&id) == Some(&AdapterMode::On) && here && !self.scheduler.is_closing() {
             let state = adapter.state;
-            let kept = !(state.is_off() || state.is_draining() || state.stops_for_good());
+            let kept = !(state.is_off() || state.is_draining() || state.stops_normally());
             let stopping = self.workers.get(&id).is_some_and(|w| w.asked_to_stop);
             assert!(kept || stopping || self.starts_blocked, "{seed}: off in mode on");
         }

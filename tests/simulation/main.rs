@@ -85,7 +85,7 @@ fn without_faults_only_a_full_queue_and_deadlines_reject_requests() {
         // Without heartbeats, only the scheduler's own timeouts wake it.
         world.ledger.without_heartbeats = seed % 2 == 0;
         if world.ledger.without_heartbeats {
-            world.settings.bounds.silence = Duration::from_secs(7200);
+            world.settings.timeouts.heartbeat = Duration::from_secs(7200);
         }
         world.scheduler = Scheduler::new(world.settings.clone(), world.models.clone());
         world.script(120, false);

@@ -26,7 +26,7 @@ const NOTHING: [&str; 0] = [];
 const REFUSED: [&str; 1] = ["overload 22"];
 
 #[test]
-fn who_cannot_be_answered_in_time_is_told_at_once() {
+fn request_that_cannot_be_answered_in_time_is_rejected_at_once() {
     // All but the last are due before it.
     assert_eq!(with(&mut overloaded(), 150, |_| ()), REFUSED);
     // Nor is it sure enough if all goes as predicted.
@@ -36,7 +36,7 @@ fn who_cannot_be_answered_in_time_is_told_at_once() {
 }
 
 #[test]
-fn who_is_turned_away_is_told_how_long_it_would_take() {
+fn overload_rejection_states_the_drain_time() {
     let mut bench = overloaded();
     let deadline = Some(bench.now + ms(150));
     let arrival = Arrival { deadline, ..arrival(RequestId(100)) };
@@ -50,7 +50,7 @@ fn who_is_turned_away_is_told_how_long_it_would_take() {
 }
 
 #[test]
-fn only_what_goes_before_counts() {
+fn only_rows_served_before_the_request_count() {
     // It is due before all others.
     assert_eq!(with(&mut overloaded(), 50, |_| ()), NOTHING);
     // It has its turn before most of the others.
@@ -69,13 +69,13 @@ fn only_what_goes_before_counts() {
 }
 
 #[test]
-fn who_would_be_late_alone_is_not_told_that_others_are_to_blame() {
+fn request_that_would_be_late_alone_is_not_rejected_for_overload() {
     assert_eq!(with(&mut overloaded(), 5, |_| ()), NOTHING);
     assert_eq!(with(&mut overloaded(), 150, |arrival| arrival.rows = 40), NOTHING);
 }
 
 #[test]
-fn what_was_never_measured_is_tried() {
+fn unmeasured_model_is_tried() {
     let mut bench = Bench::one();
     bench.serve(profile(1));
     for _ in 0..21 {
@@ -85,7 +85,7 @@ fn what_was_never_measured_is_tried() {
 }
 
 #[test]
-fn who_can_be_turned_on_counts() {
+fn adapter_that_may_be_turned_on_counts_as_capacity() {
     for (start, actions) in [(20, &NOTHING[..]), (5000, &REFUSED[..])] {
         let mut bench = Bench::two();
         bench.serve(profile(1));

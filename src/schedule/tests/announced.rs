@@ -11,8 +11,8 @@ impl Bench {
 }
 
 #[test]
-fn an_adapter_is_ready_when_an_announced_client_comes() {
-    let mut bench = super::ahead::bench();
+fn adapter_is_ready_for_an_announced_request() {
+    let mut bench = super::early_start::bench();
     bench.announce(7, 100);
     assert_eq!(bench.state(ONE), "off");
     bench.pass(98);
@@ -24,7 +24,7 @@ fn an_adapter_is_ready_when_an_announced_client_comes() {
 
 #[test]
 fn the_model_of_an_announced_client_is_loaded_although_another_is_in_use() {
-    let mut bench = super::ahead::bench();
+    let mut bench = super::early_start::bench();
     bench.add(OTHER, profile(4)).want(OTHER).after(ms(1000)).opened(ONE);
     bench.loaded(ONE, OTHER, &[(1, ms(10))]).after(ms(10)).done(ONE).announce(7, 10);
     for _ in 0..100 {
@@ -39,13 +39,13 @@ fn the_model_of_an_announced_client_is_loaded_although_another_is_in_use() {
 
 #[test]
 fn a_client_that_is_announced_now_is_started_for_at_once() {
-    let mut bench = super::ahead::bench();
+    let mut bench = super::early_start::bench();
     bench.announce(7, 0).check(ONE, "starting", &["start 1"]);
 }
 
 #[test]
-fn an_announced_client_that_does_not_come_is_not_waited_for() {
-    let mut bench = super::ahead::bench();
+fn adapter_turns_off_after_an_unmet_announcement() {
+    let mut bench = super::early_start::bench();
     bench.announce(7, 10).pass(10);
     assert_eq!(bench.state(ONE), "idle");
     bench.pass(12);
@@ -55,8 +55,8 @@ fn an_announced_client_that_does_not_come_is_not_waited_for() {
 }
 
 #[test]
-fn a_client_that_does_not_keep_its_word_is_not_believed_until_it_comes() {
-    let mut bench = super::ahead::bench();
+fn announcements_are_ignored_after_three_unmet_ones_until_a_request() {
+    let mut bench = super::early_start::bench();
     let started = |bench: &mut Bench| {
         let incarnation = bench.announce(7, 10).incarnation(ONE);
         bench.pass(40);
@@ -77,7 +77,7 @@ fn a_client_that_does_not_keep_its_word_is_not_believed_until_it_comes() {
 
 #[test]
 fn announcements_of_many_clients_take_no_more_memory_than_those_of_some() {
-    let mut bench = super::ahead::bench();
+    let mut bench = super::early_start::bench();
     for client in 0..2_000 {
         bench.announce(client, 1_000_000_000);
     }
@@ -86,8 +86,8 @@ fn announcements_of_many_clients_take_no_more_memory_than_those_of_some() {
 }
 
 #[test]
-fn nobody_is_announced_where_starts_ahead_are_turned_off() {
-    let mut bench = super::ahead::bench();
+fn announcements_are_ignored_if_early_starts_are_disabled() {
+    let mut bench = super::early_start::bench();
     bench.scheduler.world.settings.early_starts = false;
     bench.announce(7, 0);
     assert_eq!(bench.state(ONE), "off");
@@ -96,8 +96,8 @@ fn nobody_is_announced_where_starts_ahead_are_turned_off() {
 }
 
 #[test]
-fn what_a_client_says_goes_before_what_was_learned_of_it() {
-    let mut bench = super::ahead::bench();
+fn announcement_takes_precedence_over_the_forecast() {
+    let mut bench = super::early_start::bench();
     bench.regular(600, 10);
     bench.request().announce(0, 120).pass(60);
     bench.pass(62);
@@ -105,8 +105,8 @@ fn what_a_client_says_goes_before_what_was_learned_of_it() {
 }
 
 #[test]
-fn a_client_that_puts_its_coming_off_again_and_again_is_not_believed() {
-    let mut bench = super::ahead::bench();
+fn announcements_postponed_again_and_again_are_ignored() {
+    let mut bench = super::early_start::bench();
     for _ in 0..10 {
         bench.announce(7, 1).pass(5);
     }
@@ -118,7 +118,7 @@ fn a_client_that_puts_its_coming_off_again_and_again_is_not_believed() {
 
 #[test]
 fn an_announced_client_is_not_forgotten_for_others_that_were_seen_long_ago() {
-    let mut bench = super::ahead::bench();
+    let mut bench = super::early_start::bench();
     for client in 100..170 {
         bench.request_with(|arrival| arrival.client = ClientId(client)).pass(20);
     }
@@ -130,8 +130,8 @@ fn an_announced_client_is_not_forgotten_for_others_that_were_seen_long_ago() {
 }
 
 #[test]
-fn an_adapter_that_served_others_does_not_go_since_an_announced_client_does_not_come() {
-    let mut bench = super::ahead::bench();
+fn adapter_that_served_others_stays_on_after_an_unmet_announcement() {
+    let mut bench = super::early_start::bench();
     bench.announce(7, 5).pass(5);
     bench.request_with(|arrival| arrival.client = ClientId(7)).pass(2);
     // It makes one request late, at 100 J: 105 s of idling.
@@ -141,7 +141,7 @@ fn an_adapter_that_served_others_does_not_go_since_an_announced_client_does_not_
 
 /// A client that announces its request, is served, and announces the next one or none.
 fn served(next: Option<u64>) -> Bench {
-    let mut bench = super::ahead::bench();
+    let mut bench = super::early_start::bench();
     bench.announce(7, 10).pass(10);
     bench.request_with(|arrival| arrival.client = ClientId(7)).pass(1);
     if let Some(next) = next {
@@ -172,7 +172,7 @@ fn early_release_is_a_timeout() {
 }
 
 #[test]
-fn adapter_stays_on_for_an_announced_client_that_comes_soon() {
+fn adapter_stays_on_for_an_announcement_in_the_near_future() {
     let mut bench = served(Some(50));
     let incarnation = bench.incarnation(ONE);
     bench.pass(49);
@@ -181,7 +181,7 @@ fn adapter_stays_on_for_an_announced_client_that_comes_soon() {
 
 #[test]
 fn adapter_stays_on_for_clients_that_announce_nothing() {
-    let mut bench = super::ahead::bench();
+    let mut bench = super::early_start::bench();
     bench.request_with(|arrival| arrival.client = ClientId(8)).pass(100).announce(7, 10).pass(10);
     bench.request_with(|arrival| arrival.client = ClientId(7)).pass(30);
     assert_eq!(bench.state(ONE), "idle");
@@ -203,7 +203,7 @@ fn adapters_in_use_and_the_minimum_do_not_turn_off_early() {
 }
 
 #[test]
-fn a_request_within_a_spell_meets_its_announcement() {
+fn request_within_a_busy_period_meets_its_announcement() {
     let mut bench = served(Some(8));
     bench.pass(8).request_with(|arrival| arrival.client = ClientId(7)).pass(60);
     let entries = &bench.scheduler.world.clients.entries;

@@ -1,6 +1,6 @@
 //! The CPU as a bridge: when it is on, what it serves, and when others come beside it.
 
-use super::thrift::plain;
+use super::idling::plain;
 use super::*;
 
 const CPU: AdapterId = AdapterId(9);
@@ -8,7 +8,7 @@ const CPU: AdapterId = AdapterId(9);
 /// A card that starts in 1 s, and a CPU that bridges, under the `balanced` policy. Its power is 10 W
 /// working and 0 W idle; a row takes so many milliseconds on it, as an earlier run measured.
 fn bench(row: Option<u64>) -> Bench {
-    let mut bench = super::thrift::bench(&[]);
+    let mut bench = super::idling::bench(&[]);
     bench.serve(profile(8));
     bench.listed(&[(ONE, plain()), (CPU, cpu())]);
     if let Some(row) = row {
@@ -168,7 +168,7 @@ fn a_bridge_counts_neither_for_the_least_nor_for_the_most_that_are_on() {
 
 #[test]
 fn bridge_without_another_adapter_is_on_only_for_requests() {
-    let mut bench = super::thrift::bench(&[(CPU, cpu())]);
+    let mut bench = super::idling::bench(&[(CPU, cpu())]);
     bench.serve(profile(8)).after(ms(1)).check(CPU, "off", &[]);
     bench.request().check(CPU, "starting", &["start 9"]);
 }

@@ -20,7 +20,7 @@ fn cheap() -> AdapterProfile {
 
 impl Bench {
     /// Opens after its cold start and loads; a batch takes 10 ms.
-    fn comes(&mut self, adapter: AdapterId) -> &mut Bench {
+    fn starts_and_loads(&mut self, adapter: AdapterId) -> &mut Bench {
         self.after(ms(1000)).opened(adapter);
         if self.state(adapter) == "loading" {
             self.loaded(adapter, MODEL, &[(1, ms(10))]);
@@ -35,15 +35,15 @@ fn from_nothing_the_cheapest_starts_that_is_in_time_or_else_the_soonest() {
     let mut late = bench(&[(ONE, cheap()), (TWO, soon)]);
     // A load takes about 300 ms, the target is 100 ms: nobody makes it.
     late.request().check(TWO, "starting", &["start 2"]);
-    let mut patient = bench(&[(ONE, cheap()), (TWO, soon)]);
-    patient.serve(ModelProfile { slo: ms(60_000), ..profile(1) });
-    patient.request().check(ONE, "starting", &["start 1"]);
+    let mut delayed = bench(&[(ONE, cheap()), (TWO, soon)]);
+    delayed.serve(ModelProfile { slo: ms(60_000), ..profile(1) });
+    delayed.request().check(ONE, "starting", &["start 1"]);
 }
 
 #[test]
-fn a_second_one_comes_when_the_target_is_missed_and_not_before() {
+fn second_adapter_starts_only_when_the_target_would_be_missed() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
-    bench.request().comes(ONE).after(ms(10)).done(ONE);
+    bench.request().starts_and_loads(ONE).after(ms(10)).done(ONE);
     // What arrived during the start was trusted to it; now it is on its own.
     bench.after(ms(1500));
     for _ in 0..10 {
@@ -55,7 +55,7 @@ fn a_second_one_comes_when_the_target_is_missed_and_not_before() {
 }
 
 #[test]
-fn nobody_else_is_started_for_what_one_that_comes_can_carry() {
+fn no_second_adapter_starts_for_rows_that_a_starting_one_can_serve() {
     let three = AdapterId(3);
     let all = [ONE, TWO, three].map(|id| (id, adapter(0, false)));
     let mut bench = bench(&all);
@@ -70,7 +70,7 @@ fn nobody_else_is_started_for_what_one_that_comes_can_carry() {
 #[test]
 fn two_start_together_where_one_was_not_enough_lately() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
-    bench.request().comes(ONE).after(ms(10)).done(ONE).after(ms(1500));
+    bench.request().starts_and_loads(ONE).after(ms(10)).done(ONE).after(ms(1500));
     for _ in 0..11 {
         bench.request();
     }
@@ -78,7 +78,7 @@ fn two_start_together_where_one_was_not_enough_lately() {
     for _ in 0..11 {
         bench.after(ms(10)).done(ONE);
     }
-    bench.comes(TWO);
+    bench.starts_and_loads(TWO);
     for _ in 0..2 {
         bench.after(ms(6000));
         for id in [ONE, TWO] {
@@ -98,9 +98,9 @@ fn two_start_together_where_one_was_not_enough_lately() {
 }
 
 #[test]
-fn on_the_way_down_nobody_starts_who_would_come_too_late_to_help() {
+fn no_adapter_starts_during_shutdown_if_it_would_be_ready_too_late() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
-    bench.request().comes(ONE).after(ms(10)).done(ONE).after(ms(1500));
+    bench.request().starts_and_loads(ONE).after(ms(10)).done(ONE).after(ms(1500));
     let deadline = bench.now + ms(60_000);
     for _ in 0..10 {
         bench.request();
@@ -112,7 +112,7 @@ fn on_the_way_down_nobody_starts_who_would_come_too_late_to_help() {
 }
 
 #[test]
-fn on_the_way_down_who_will_be_in_time_to_help_is_started() {
+fn adapter_starts_during_shutdown_if_it_can_help_in_time() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
     bench.set_mode(TWO, AdapterMode::Off).request().after(ms(1000)).opened(ONE);
     bench.loaded(ONE, MODEL, &[(1, ms(100))]).after(ms(100)).done(ONE).after(ms(1500));
@@ -125,10 +125,10 @@ fn on_the_way_down_who_will_be_in_time_to_help_is_started() {
 }
 
 #[test]
-fn it_goes_when_staying_on_has_cost_as_much_as_a_start() {
+fn adapter_turns_off_when_idling_has_cost_as_much_as_a_start() {
     let mut bench = bench(&[(ONE, adapter(0, false))]);
     bench.serve(ModelProfile { slo: ms(60_000), ..profile(1) });
-    bench.request().comes(ONE).done(ONE);
+    bench.request().starts_and_loads(ONE).done(ONE);
     bench.after(ms(4990)).check(ONE, "idle", &[]);
     let next = bench.scheduler.next_timeout().expect("it will be let go");
     assert!(next.since(bench.now) < ms(30), "{next:?}");
@@ -136,9 +136,13 @@ fn it_goes_when_staying_on_has_cost_as_much_as_a_start() {
 }
 
 #[test]
-fn the_one_that_is_not_needed_goes_and_the_other_stays() {
+fn unneeded_adapter_turns_off_and_the_other_stays_on() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
-    bench.set_mode(ONE, AdapterMode::On).set_mode(TWO, AdapterMode::On).comes(ONE).comes(TWO);
+    bench
+        .set_mode(ONE, AdapterMode::On)
+        .set_mode(TWO, AdapterMode::On)
+        .starts_and_loads(ONE)
+        .starts_and_loads(TWO);
     bench.set_mode(ONE, AdapterMode::Auto).set_mode(TWO, AdapterMode::Auto);
     // One client after the other: one adapter is enough. The second took 2 s to come.
     for _ in 0..150 {
@@ -152,10 +156,14 @@ fn the_one_that_is_not_needed_goes_and_the_other_stays() {
 }
 
 #[test]
-fn those_that_are_needed_stay() {
+fn needed_adapters_stay_on() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
     bench.serve(ModelProfile { slo: ms(12), ..profile(1) });
-    bench.set_mode(ONE, AdapterMode::On).set_mode(TWO, AdapterMode::On).comes(ONE).comes(TWO);
+    bench
+        .set_mode(ONE, AdapterMode::On)
+        .set_mode(TWO, AdapterMode::On)
+        .starts_and_loads(ONE)
+        .starts_and_loads(TWO);
     bench.set_mode(ONE, AdapterMode::Auto).set_mode(TWO, AdapterMode::Auto);
     // Always two at once: one adapter would be late for the second.
     for _ in 0..700 {
@@ -165,9 +173,9 @@ fn those_that_are_needed_stay() {
 }
 
 #[test]
-fn activations_are_capped_but_never_the_last_resort() {
+fn starts_are_capped_unless_no_adapter_is_on() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
-    bench.set_mode(ONE, AdapterMode::On).comes(ONE);
+    bench.set_mode(ONE, AdapterMode::On).starts_and_loads(ONE);
     for starts in 0..5 {
         bench.after(ms(2000));
         for _ in 0..30 {
@@ -197,7 +205,7 @@ fn where_a_start_makes_requests_late_their_penalty_adds_to_the_wait() {
         bench.request();
     }
     // All nine miss their 100 ms, and so does what comes too early to tell.
-    bench.comes(ONE).after(ms(10));
+    bench.starts_and_loads(ONE).after(ms(10));
     for _ in 0..9 {
         bench.done(ONE);
     }
@@ -225,7 +233,7 @@ fn stays_for(slo: u64, penalty: u64, missed_before: bool) -> u64 {
     (0..9).for_each(|_| {
         bench.request();
     });
-    bench.comes(ONE).after(ms(10));
+    bench.starts_and_loads(ONE).after(ms(10));
     for _ in 0..9 {
         bench.done(ONE);
     }
@@ -246,9 +254,9 @@ fn where_a_start_just_misses_the_target_late_requests_are_worth_more() {
 }
 
 #[test]
-fn what_was_learned_survives_a_restart() {
+fn learned_values_survive_a_restart() {
     let mut first = bench(&[(ONE, adapter(0, false))]);
-    first.request().comes(ONE).after(ms(10)).done(ONE);
+    first.request().starts_and_loads(ONE).after(ms(10)).done(ONE);
     let memory = first.scheduler.learned_profile(first.now, ONE).expect("it is known");
     assert_eq!(memory.cold_start, Some(ms(1000)));
     let mut second = bench(&[(ONE, adapter(0, false))]);
@@ -269,7 +277,7 @@ fn choice(first: (u64, u64, u64), second: (u64, u64, u64)) -> Bench {
     };
     let three = (AdapterId(3), profile(second));
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, profile(first)), three]);
-    bench.set_mode(ONE, AdapterMode::On).comes(ONE).after(ms(2000));
+    bench.set_mode(ONE, AdapterMode::On).starts_and_loads(ONE).after(ms(2000));
     bench
 }
 
@@ -280,7 +288,7 @@ fn started(bench: &mut Bench, rows: u32) -> Vec<String> {
 }
 
 #[test]
-fn who_starts_must_be_able_to_carry_the_load() {
+fn adapter_that_starts_can_serve_the_load() {
     // In its start of 1 s the cheap one would serve 10 rows of 100 ms, the other 100.
     let mut few = choice((10, 100, 10), (100, 5000, 5000));
     assert_eq!(started(&mut few, 15), ["start 2"]);
@@ -289,7 +297,7 @@ fn who_starts_must_be_able_to_carry_the_load() {
 }
 
 #[test]
-fn where_nobody_can_carry_the_load_the_fastest_starts() {
+fn fastest_adapter_starts_if_none_can_serve_the_load() {
     let mut bench = choice((10, 100, 10), (50, 5000, 5000));
     assert_eq!(started(&mut bench, 95)[0], "start 3");
 }
@@ -303,7 +311,7 @@ fn a_start_costs_energy_and_so_does_running() {
 }
 
 #[test]
-fn who_is_in_time_starts_though_another_is_cheaper() {
+fn adapter_that_is_in_time_starts_before_a_cheaper_one() {
     let soon = AdapterProfile { cold_start: ms(10), ..adapter(0, false) };
     let mut bench = bench(&[(ONE, cheap()), (TWO, soon)]);
     bench.serve(ModelProfile { slo: ms(600), ..profile(1) });
@@ -311,7 +319,7 @@ fn who_is_in_time_starts_though_another_is_cheaper() {
 }
 
 #[test]
-fn nobody_comes_for_what_he_cannot_hold() {
+fn adapter_does_not_start_for_a_model_that_does_not_fit() {
     let small = AdapterProfile { memory: Some(15), ..adapter(0, false) };
     let large = ModelProfile { bytes: 20, ..profile(1) };
     let mut off = bench(&[(ONE, small), (TWO, adapter(0, false))]);
@@ -331,10 +339,10 @@ fn nobody_comes_for_what_he_cannot_hold() {
 }
 
 #[test]
-fn no_more_come_than_may_be_on() {
+fn no_more_adapters_start_than_the_maximum() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
     bench.scheduler.world.settings.max = 1;
-    bench.request().comes(ONE).after(ms(2000));
+    bench.request().starts_and_loads(ONE).after(ms(2000));
     for _ in 0..90 {
         bench.request();
     }
@@ -344,7 +352,7 @@ fn no_more_come_than_may_be_on() {
 #[test]
 fn the_target_counts_from_the_arrival() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
-    bench.request().comes(ONE).after(ms(10)).done(ONE).after(ms(1500));
+    bench.request().starts_and_loads(ONE).after(ms(10)).done(ONE).after(ms(1500));
     for _ in 0..6 {
         bench.request();
     }
@@ -360,7 +368,7 @@ fn models_share_the_time_of_an_adapter() {
     bench.on(Event::ModelAdded { model: other, profile: profile(1) });
     bench
         .set_mode(ONE, AdapterMode::On)
-        .comes(ONE)
+        .starts_and_loads(ONE)
         .loaded(ONE, other, &[(1, ms(10))])
         .after(ms(2000));
     for _ in 0..7 {
@@ -377,10 +385,10 @@ fn models_share_the_time_of_an_adapter() {
 }
 
 #[test]
-fn the_one_that_is_stood_in_for_is_wanted_back() {
+fn adapter_replaced_by_a_fallback_starts_again() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(9, true))]);
     bench.request().faulted(ONE).exited(ONE).check(TWO, "starting", &[]);
     // The stand-in would be in time for it.
-    bench.comes(TWO);
+    bench.starts_and_loads(TWO);
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("starting", "busy"));
 }

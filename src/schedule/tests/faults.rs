@@ -54,7 +54,7 @@ fn the_backoff_doubles_up_to_its_bound_and_success_ends_it() {
 }
 
 #[test]
-fn the_words_of_an_earlier_worker_are_not_heard() {
+fn events_of_an_earlier_worker_are_ignored() {
     let mut bench = Bench::one();
     let incarnation = bench.set_mode(ONE, AdapterMode::On).incarnation(ONE);
     bench.quarantine();
@@ -68,7 +68,7 @@ fn the_words_of_an_earlier_worker_are_not_heard() {
 }
 
 #[test]
-fn the_faulty_are_killed_once_and_their_last_words_change_nothing() {
+fn faulty_worker_is_killed_once_and_its_later_events_are_ignored() {
     let mut bench = Bench::one();
     bench.request().faulted(ONE).check(ONE, "stopping", &["kill 1"]);
     bench.opened(ONE).check(ONE, "stopping", &[]);
@@ -88,7 +88,7 @@ fn without_a_worker_there_are_no_models() {
 }
 
 #[test]
-fn the_silent_are_killed_whatever_they_do() {
+fn worker_without_heartbeat_is_killed_in_every_state() {
     let silent = (ms(100), Some(Fault::HeartbeatTimeout));
     let mut starting = watched(Bench::one());
     assert_eq!(starting.request().killed(false), silent);
@@ -99,7 +99,7 @@ fn the_silent_are_killed_whatever_they_do() {
 }
 
 #[test]
-fn the_stuck_are_killed_though_they_live() {
+fn worker_without_progress_is_killed_despite_heartbeats() {
     let mut starting = watched(Bench::one());
     assert_eq!(starting.request().killed(true), (ms(250), Some(Fault::StartStuck)));
     let mut busy = watched(Bench::idle());
@@ -107,7 +107,7 @@ fn the_stuck_are_killed_though_they_live() {
 }
 
 #[test]
-fn nobody_waits_for_a_third_start_that_gets_stuck() {
+fn requests_do_not_wait_after_two_start_timeouts() {
     let mut bench = watched(Bench::one());
     bench.request().killed(true);
     bench.check(ONE, "stopping", &["kill 1"]);
@@ -117,7 +117,7 @@ fn nobody_waits_for_a_third_start_that_gets_stuck() {
 }
 
 #[test]
-fn progress_buys_time_and_so_does_an_answer() {
+fn progress_and_answers_extend_the_timeouts() {
     let mut bench = watched(Bench::one());
     bench.request().after(ms(90));
     bench.on(Event::Progress { adapter: ONE, incarnation: bench.incarnation(ONE) });
@@ -130,14 +130,14 @@ fn progress_buys_time_and_so_does_an_answer() {
 }
 
 #[test]
-fn an_arrival_does_not_keep_the_watch_from_its_work() {
+fn timeouts_expire_at_an_arrival_too() {
     let mut bench = watched(Bench::busy());
     bench.now = bench.now + ms(100);
     bench.request().check(ONE, "stopping", &["kill 1"]);
 }
 
 #[test]
-fn a_start_that_takes_longer_is_believed_sooner_than_one_that_is_quicker() {
+fn slower_starts_move_the_estimate_more_than_faster_ones() {
     let mut bench = Bench::one();
     let mut start = |wait| {
         bench.set_mode(ONE, AdapterMode::On).after(ms(wait)).opened(ONE);
@@ -148,7 +148,7 @@ fn a_start_that_takes_longer_is_believed_sooner_than_one_that_is_quicker() {
 }
 
 #[test]
-fn memory_does_not_outdo_what_was_measured() {
+fn restored_values_do_not_replace_measured_ones() {
     let line = ServiceTime { alpha_ns: 7_000_000, beta_ns: 0, spread_permille: 0 };
     let replica = LearnedReplica {
         load: Some(LearnedDuration { time: ms(7), estimated: false }),
@@ -177,7 +177,7 @@ fn memory_does_not_outdo_what_was_measured() {
 }
 
 #[test]
-fn who_has_gone_is_not_started() {
+fn absent_adapter_is_not_started() {
     let mut bench = Bench::two();
     bench.listed(&[(TWO, adapter(1, false))]).request().check(TWO, "starting", &["start 2"]);
     let mut bench = Bench::one();
@@ -185,7 +185,7 @@ fn who_has_gone_is_not_started() {
 }
 
 #[test]
-fn the_slower_by_its_probe_goes_first() {
+fn adapter_with_the_slower_probe_turns_off_first() {
     let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 0, false)]);
     bench
         .set_mode(ONE, AdapterMode::On)
@@ -197,7 +197,7 @@ fn the_slower_by_its_probe_goes_first() {
 }
 
 #[test]
-fn who_fails_at_every_start_is_not_waited_for_for_ever() {
+fn requests_do_not_wait_for_an_adapter_that_fails_at_every_start() {
     let mut bench = Bench::one();
     bench.scheduler.world.settings.backoff_max = ms(500);
     bench.request();
@@ -217,9 +217,9 @@ fn fail_all(bench: &mut Bench) {
         match starting {
             Some(id) => {
                 bench.faulted(id);
-                let from_prior = bench.actions.iter().any(|word| word == "reject");
+                let rejected = bench.actions.iter().any(|word| word == "reject");
                 bench.exited(id);
-                if from_prior {
+                if rejected {
                     return;
                 }
             }
@@ -232,7 +232,7 @@ fn fail_all(bench: &mut Bench) {
 }
 
 #[test]
-fn nobody_is_waited_for_who_fails_at_every_start_however_many_there_are() {
+fn requests_do_not_wait_if_all_adapters_fail_at_every_start() {
     let mut bench = Bench::two();
     // Never are all of them in quarantine at once.
     bench.scheduler.world.settings.backoff_max = ms(500);
@@ -252,7 +252,7 @@ fn nobody_is_waited_for_who_fails_at_every_start_however_many_there_are() {
 }
 
 #[test]
-fn who_serves_is_waited_for_though_it_has_failed_often() {
+fn requests_wait_for_a_serving_adapter_despite_earlier_faults() {
     let mut bench = Bench::two();
     bench.scheduler.world.settings.backoff_max = ms(500);
     bench.request();
@@ -263,7 +263,7 @@ fn who_serves_is_waited_for_though_it_has_failed_often() {
 }
 
 #[test]
-fn what_failed_while_nobody_waited_turns_nobody_away() {
+fn earlier_faults_do_not_reject_a_later_request() {
     let mut bench = Bench::one();
     bench.set_mode(ONE, AdapterMode::On);
     for _ in 0..4 {
@@ -286,7 +286,7 @@ fn a_fallback_stays_until_another_has_a_model() {
 }
 
 #[test]
-fn a_fallback_does_not_go_for_one_that_goes() {
+fn fallback_stays_on_while_the_regular_adapter_drains() {
     let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 1, true)]);
     bench.request().ready(ONE, 1).set_mode(ONE, AdapterMode::Off);
     bench.check(ONE, "draining", &["start 2"]);
@@ -294,7 +294,7 @@ fn a_fallback_does_not_go_for_one_that_goes() {
 }
 
 #[test]
-fn who_fails_again_and_again_gives_way_to_one_that_was_not_tried() {
+fn adapter_that_fails_repeatedly_gives_way_to_an_untried_one() {
     const THREE: AdapterId = AdapterId(3);
     for policy in [
         Policy::Concurrency { target: 1, scale_down_delay: ms(100), scale_to_zero_delay: ms(100) },

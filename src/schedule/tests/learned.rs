@@ -5,7 +5,7 @@ use super::*;
 impl Bench {
     /// The server goes down, and comes up again after so many seconds, with one adapter like this.
     fn restarted(&self, down: u64) -> Bench {
-        let mut next = super::ahead::bench();
+        let mut next = super::early_start::bench();
         next.scheduler.world.settings = self.scheduler.world.settings.clone();
         let memory = self.scheduler.learned_profile(self.now, ONE).expect("it is known");
         let policy = self.scheduler.learned(self.now);
@@ -17,8 +17,8 @@ impl Bench {
 }
 
 #[test]
-fn a_client_that_comes_regularly_is_expected_after_a_restart() {
-    let mut bench = super::ahead::bench();
+fn regular_client_is_expected_after_a_restart() {
+    let mut bench = super::early_start::bench();
     bench.regular(600, 12);
     // It came 600 s ago and is due now; the server was off for the last 10 s.
     bench.request().pass(500);
@@ -30,15 +30,15 @@ fn a_client_that_comes_regularly_is_expected_after_a_restart() {
 }
 
 #[test]
-fn a_model_that_comes_later_gets_its_memory_then() {
+fn learned_values_of_a_model_are_restored_when_it_is_added() {
     use super::memory::OTHER;
-    let mut bench = super::ahead::bench();
+    let mut bench = super::early_start::bench();
     bench.regular(600, 12);
     let mut policy = bench.scheduler.learned(bench.now);
     policy.clients.retain(|client| client.client.is_some());
     policy.clients.iter_mut().for_each(|client| client.model = OTHER);
     policy.models.iter_mut().for_each(|(model, ..)| *model = OTHER);
-    let mut next = super::ahead::bench();
+    let mut next = super::early_start::bench();
     let learned = Event::PolicyRestored { policy, down: ms(0) };
     let known = |bench: &Bench| {
         let clients = bench.scheduler.learned(bench.now).clients;
@@ -52,9 +52,9 @@ fn a_model_that_comes_later_gets_its_memory_then() {
 }
 
 #[test]
-fn a_gap_in_which_the_server_was_down_teaches_nothing() {
+fn pauses_with_server_downtime_are_not_learned() {
     for (down, known) in [(30, 11), (200, 10)] {
-        let mut bench = super::ahead::bench();
+        let mut bench = super::early_start::bench();
         bench.regular(600, 11);
         bench.request().pass(300);
         let mut bench = bench.restarted(down);
@@ -77,8 +77,8 @@ fn memory() -> LearnedProfile {
 }
 
 #[test]
-fn what_is_known_of_starts_is_recalled_until_the_adapter_is_started() {
-    let mut bench = super::ahead::bench();
+fn values_of_starts_are_restored_until_the_first_start() {
+    let mut bench = super::early_start::bench();
     bench.on(Event::ProfileRestored { adapter: ONE, profile: memory() });
     assert_eq!(bench.scheduler.learned_profile(bench.now, ONE), Some(memory()));
     assert!(energy_rank::needed_help(&bench.scheduler.world, bench.now, ONE));
@@ -93,7 +93,7 @@ fn what_is_known_of_starts_is_recalled_until_the_adapter_is_started() {
 
 #[test]
 fn the_cap_on_starts_outlives_a_restart() {
-    let mut bench = super::thrift::bench(&[(ONE, super::thrift::plain())]);
+    let mut bench = super::idling::bench(&[(ONE, super::idling::plain())]);
     // With the next one there were as many within an hour as may be.
     let starts = (1..30).map(|n| ms(100_000 * n)).collect();
     bench.on(Event::ProfileRestored {
@@ -108,7 +108,7 @@ fn the_cap_on_starts_outlives_a_restart() {
 
 #[test]
 fn the_price_of_late_requests_and_the_rates_of_models_are_kept() {
-    let mut bench = super::ahead::bench();
+    let mut bench = super::early_start::bench();
     bench.scheduler.world.late_price.theta = 3.5;
     for _ in 0..5 {
         bench.after(ms(10_000)).request();
@@ -122,7 +122,7 @@ fn the_price_of_late_requests_and_the_rates_of_models_are_kept() {
 }
 
 #[test]
-fn absurd_values_of_a_file_are_borne() {
+fn absurd_values_in_the_file_are_tolerated() {
     let long = Duration::MAX;
     let client = LearnedClient {
         client: Some(ClientId(1)),
@@ -140,7 +140,7 @@ fn absurd_values_of_a_file_are_borne() {
     let late_price = Some((i64::MAX, u64::MAX));
     let models = vec![(MODEL, u64::MAX, long), (ModelId(99), 1, long)];
     let policy = LearnedPolicy { late_price, models, clients };
-    let mut bench = super::ahead::bench();
+    let mut bench = super::early_start::bench();
     bench.on(Event::PolicyRestored { policy: policy.clone(), down: long });
     let memory = LearnedProfile {
         late_permille: Some(u32::MAX),

@@ -62,7 +62,7 @@ fn victims(bench: &mut Bench) -> Vec<String> {
 }
 
 #[test]
-fn what_was_used_last_stays() {
+fn last_used_model_stays() {
     for (model, victim) in [(MODEL, "unload 1 1"), (OTHER, "unload 1 0")] {
         let mut bench = shelf([(10, 500), (10, 500)]);
         used(&mut bench, model);
@@ -72,14 +72,14 @@ fn what_was_used_last_stays() {
 }
 
 #[test]
-fn what_takes_long_to_load_stays_rather() {
+fn model_with_the_longer_load_stays() {
     let mut bench = shelf([(10, 100), (10, 2000)]);
     used(&mut bench, MODEL);
     assert_eq!(victims(&mut bench), ["unload 1 0"]);
 }
 
 #[test]
-fn the_larger_makes_room_rather() {
+fn larger_model_is_evicted_first() {
     let mut bench = shelf([(100, 500), (10, 500)]);
     used(&mut bench, MODEL);
     assert_eq!(victims(&mut bench), ["unload 1 0"]);
@@ -130,7 +130,7 @@ fn two() -> Bench {
 }
 
 #[test]
-fn nobody_displaces_a_model_in_use_while_another_has_room() {
+fn model_in_use_is_not_evicted_while_another_adapter_has_memory() {
     let mut bench = two();
     bench.set_mode(TWO, AdapterMode::On).opened(TWO).loaded(TWO, MODEL, &[(1, ms(100))]);
     bench.after(ms(5000)).want(MODEL).done(ONE);
@@ -141,7 +141,7 @@ fn nobody_displaces_a_model_in_use_while_another_has_room() {
 }
 
 #[test]
-fn who_is_ready_does_not_wait_for_one_that_would_have_to_make_room() {
+fn ready_adapter_serves_before_one_that_would_have_to_evict() {
     let mut bench = two();
     bench.want(OTHER).set_mode(TWO, AdapterMode::On).opened(TWO).loaded(
         TWO,
@@ -153,7 +153,7 @@ fn who_is_ready_does_not_wait_for_one_that_would_have_to_make_room() {
 }
 
 #[test]
-fn what_does_not_fit_at_all_is_not_waited_for() {
+fn requests_do_not_wait_for_a_model_that_never_fits() {
     with_memory(15).serve(sized(20)).request().check(ONE, "off", &["reject"]);
     // What was measured is believed, not the files.
     let known = |bytes| {
@@ -174,9 +174,9 @@ fn what_does_not_fit_at_all_is_not_waited_for() {
 
 #[test]
 fn an_unmeasured_size_is_that_of_the_files_and_a_measured_one_is_remembered() {
-    for (from_prior, bytes) in [(0, 10), (7, 7)] {
+    for (reported, bytes) in [(0, 10), (7, 7)] {
         let mut bench = Bench::one();
-        bench.request().opened(ONE).took(MODEL, from_prior, 100);
+        bench.request().opened(ONE).took(MODEL, reported, 100);
         assert_eq!(bench.view(ONE).bytes, bytes);
         let memory = bench.scheduler.learned_profile(bench.now, ONE).expect("it is known");
         assert_eq!(memory.replicas[0].1.bytes, Some(bytes));
@@ -202,7 +202,7 @@ fn a_model_that_is_withdrawn_under_its_batch_is_dropped_behind_it() {
 }
 
 #[test]
-fn who_is_idle_loads_ahead_what_has_been_asked_for() {
+fn idle_adapter_loads_requested_models_ahead() {
     let mut bench = Bench::two();
     bench.add(OTHER, sized(10)).request().ready(ONE, 1);
     // Nobody has asked for the other model yet.
@@ -214,7 +214,7 @@ fn who_is_idle_loads_ahead_what_has_been_asked_for() {
 }
 
 #[test]
-fn what_waits_is_loaded_ahead_first() {
+fn model_with_waiting_requests_is_loaded_ahead_first() {
     let mut bench = Bench::two();
     bench.add(OTHER, sized(10)).set_mode(ONE, AdapterMode::On).opened(ONE);
     bench.took(MODEL, 10, 500).took(OTHER, 10, 500).request().want(OTHER);
@@ -222,7 +222,7 @@ fn what_waits_is_loaded_ahead_first() {
 }
 
 #[test]
-fn who_is_on_without_load_gets_ready_for_anything_that_fits() {
+fn adapter_on_without_requests_loads_all_models_that_fit() {
     let mut bench = with_memory(15);
     bench.add(OTHER, sized(10)).set_mode(ONE, AdapterMode::On).opened(ONE);
     bench.check(ONE, "loading", &["load 1 0"]);
@@ -233,7 +233,7 @@ fn who_is_on_without_load_gets_ready_for_anything_that_fits() {
 }
 
 #[test]
-fn on_the_way_down_nothing_is_loaded_ahead() {
+fn nothing_is_loaded_ahead_during_shutdown() {
     let mut bench = Bench::two();
     bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 100);
     bench.set_mode(TWO, AdapterMode::On).opened(TWO).load_failed(TWO).request().request();

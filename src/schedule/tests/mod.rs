@@ -1,33 +1,33 @@
 //! What the simulation is too coarse to see, each as a small story with a hand on the clock.
 
 mod admission;
-mod ahead;
 mod announced;
+mod batch_slots;
+mod batching_delay;
 mod bridge;
 mod claims;
-mod company;
 mod continues;
 mod cost;
+mod early_start;
 mod environment;
+mod eviction;
 mod faults;
-mod guesses;
-mod held;
+mod idling;
 mod learned;
+mod load_turns;
 mod memory;
+mod memory_budget;
 mod no_memory;
-mod places;
-mod refusals;
+mod predictions;
+mod rejections;
 mod requests;
-mod room;
 mod routing;
 mod scale;
 mod shadow;
 mod shares;
 mod states;
 mod target;
-mod thrift;
-mod turns;
-mod waits;
+mod waiting;
 
 use super::*;
 use std::collections::BTreeMap;
@@ -173,7 +173,7 @@ impl Bench {
         self.scheduler.handle(self.now, event);
         self.actions.clear();
         while let Some(action) = self.scheduler.poll_action() {
-            self.actions.extend(word(&action));
+            self.actions.extend(text_of(&action));
         }
         self
     }
@@ -301,11 +301,11 @@ impl Bench {
     }
 }
 
-fn strings(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text_of| (*text_of).to_owned()).collect()
 }
 
-fn word(action: &Action) -> Option<String> {
+fn text_of(action: &Action) -> Option<String> {
     Some(match action {
         Action::Start { adapter, .. } => format!("start {}", adapter.0),
         Action::Run { adapter, .. } => format!("run {}", adapter.0),

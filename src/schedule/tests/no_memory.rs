@@ -54,7 +54,7 @@ fn halving_is_no_retry_and_ends_where_a_single_row_does_not_fit() {
 }
 
 #[test]
-fn what_does_not_fit_here_goes_elsewhere() {
+fn batch_without_memory_runs_on_another_adapter() {
     let mut bench = Bench::pair(8, (10, 20), (50, 100));
     bench.request();
     assert_eq!(running(&bench, ONE), 1);
@@ -106,7 +106,7 @@ fn a_largest_batch_that_is_no_power_of_two_is_cut_to_one() {
 }
 
 #[test]
-fn nobody_is_started_who_refuses_what_waits() {
+fn adapter_that_failed_to_load_the_model_is_not_started_for_it() {
     let mut bench = Bench::two();
     bench.scheduler.world.settings.max = 1;
     bench.scheduler.world.settings.policy =
@@ -119,7 +119,7 @@ fn nobody_is_started_who_refuses_what_waits() {
 /// Found by faults injected into a real server: nothing but an arrival happened, and arrivals do
 /// not forgive.
 #[test]
-fn a_refusal_ends_though_nothing_else_happens() {
+fn failed_load_expires_without_other_events() {
     let mut bench = Bench::idle();
     bench.request().no_memory(ONE).exited(ONE).after(ms(500));
     bench.set_mode(ONE, AdapterMode::Off).set_mode(ONE, AdapterMode::Auto);
@@ -154,7 +154,7 @@ fn fewer_rows_are_remembered_until_they_have_been_tried() {
 }
 
 #[test]
-fn who_never_has_memory_is_not_waited_for_for_ever() {
+fn requests_do_not_wait_for_an_adapter_that_never_has_memory() {
     let mut bench = Bench::one();
     bench.serve(profile(8)).request();
     for _ in 0..20 {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn the_urgent_go_first_and_then_those_that_are_due() {
+fn urgent_requests_run_first_and_then_by_due_time() {
     let mut bench = Bench::busy();
     bench.serve(profile(1));
     let now = bench.now;
@@ -20,14 +20,14 @@ fn the_urgent_go_first_and_then_those_that_are_due() {
 }
 
 #[test]
-fn who_comes_too_late_is_told_at_once() {
+fn request_after_its_deadline_is_rejected_at_once() {
     let mut bench = Bench::idle();
     let now = bench.now;
     bench.request_with(|arrival| arrival.deadline = Some(now)).check(ONE, "idle", &["late 2"]);
 }
 
 #[test]
-fn who_waits_too_long_is_told_in_time() {
+fn waiting_request_is_rejected_at_its_deadline() {
     let mut bench = Bench::busy();
     let deadline = bench.now + ms(50);
     bench.request_with(|arrival| arrival.deadline = Some(deadline)).check(ONE, "busy", &[]);
@@ -38,7 +38,7 @@ fn who_waits_too_long_is_told_in_time() {
 }
 
 #[test]
-fn an_answer_that_comes_too_late_is_none() {
+fn answer_after_the_deadline_is_dropped() {
     let mut bench = Bench::idle();
     let deadline = bench.now + ms(50);
     bench.request_with(|arrival| arrival.deadline = Some(deadline)).check(ONE, "busy", &["run 1"]);
@@ -60,7 +60,7 @@ fn measured() -> Bench {
 }
 
 #[test]
-fn what_cannot_be_in_time_does_not_waste_an_adapter() {
+fn request_that_cannot_be_in_time_is_not_run() {
     let mut bench = measured();
     let deadline = bench.now + ms(5);
     bench.request_with(|arrival| arrival.deadline = Some(deadline)).check(
@@ -120,7 +120,7 @@ fn a_bad_chunk_spoils_the_whole_request_once() {
 }
 
 #[test]
-fn a_full_queue_says_how_long_it_will_take() {
+fn full_queue_states_the_drain_time() {
     let mut bench = Bench::busy();
     for _ in 0..100 {
         bench.request();
@@ -145,7 +145,7 @@ fn a_request_larger_than_the_queue_may_come_alone() {
 }
 
 #[test]
-fn a_full_queue_turns_away_by_requests_as_well_as_by_rows() {
+fn full_queue_rejects_by_requests_as_well_as_by_rows() {
     let mut bench = Bench::bounded(2, 100);
     bench.request().ready(ONE, 1).check(ONE, "busy", &["run 1"]);
     bench.request().check(ONE, "busy", &[]);
@@ -154,7 +154,7 @@ fn a_full_queue_turns_away_by_requests_as_well_as_by_rows() {
 }
 
 #[test]
-fn who_comes_too_late_is_told_so_whatever_the_queue() {
+fn request_after_its_deadline_is_rejected_as_such_even_if_the_queue_is_full() {
     let mut bench = Bench::busy();
     bench.scheduler.world.settings.queue_requests_max = 0;
     let now = bench.now;
@@ -162,7 +162,7 @@ fn who_comes_too_late_is_told_so_whatever_the_queue() {
 }
 
 #[test]
-fn what_waits_for_a_start_takes_at_least_as_long_as_the_start() {
+fn drain_time_includes_the_start() {
     let mut bench = Bench::one();
     bench.request();
     let drain = bench.scheduler.drain(bench.now);
@@ -172,7 +172,7 @@ fn what_waits_for_a_start_takes_at_least_as_long_as_the_start() {
 }
 
 #[test]
-fn all_models_that_wait_take_their_time() {
+fn drain_time_includes_all_waiting_models() {
     let (mut bench, other) = (Bench::busy(), ModelId(1));
     bench.on(Event::ModelAdded { model: other, profile: profile(2) });
     bench.request_with(|arrival| (arrival.rows, arrival.model) = (40, MODEL));
@@ -184,7 +184,7 @@ fn all_models_that_wait_take_their_time() {
 }
 
 #[test]
-fn what_was_never_measured_is_tried() {
+fn unmeasured_model_is_tried() {
     let mut bench = Bench::one();
     bench.set_mode(ONE, AdapterMode::On).ready(ONE, 1);
     let deadline = bench.now + ms(5);
@@ -193,7 +193,7 @@ fn what_was_never_measured_is_tried() {
 }
 
 #[test]
-fn who_can_be_in_time_elsewhere_is_left_to_it() {
+fn request_is_left_to_an_adapter_that_meets_its_deadline() {
     let mut bench = Bench::two();
     bench.serve(profile(1));
     for (id, took) in [(ONE, ms(10)), (TWO, ms(60))] {
@@ -219,7 +219,7 @@ fn a_caller_that_went_away_is_forgotten() {
 }
 
 #[test]
-fn the_end_of_another_batch_is_nobodys() {
+fn end_of_an_unknown_batch_is_discarded() {
     let (mut bench, batch) = (Bench::busy(), BatchId(999));
     let incarnation = bench.incarnation(ONE);
     bench.on(Event::Done { adapter: ONE, incarnation, batch }).check(ONE, "busy", &["discard"]);
@@ -240,14 +240,14 @@ fn a_request_is_tried_as_often_as_it_may_be() {
 }
 
 #[test]
-fn to_be_lost_once_may_be_anybodys_fault() {
+fn requests_lost_once_still_share_a_batch() {
     let mut bench = Bench::one();
     bench.request().request().ready(ONE, 1).exited(ONE).after(ms(500)).ready(ONE, 1);
     assert_eq!(bench.parts(ONE), [(1, 0, 1), (2, 0, 1)]);
 }
 
 #[test]
-fn who_is_left_of_a_failed_batch_is_not_blamed_for_those_that_went_away() {
+fn rest_of_a_failed_batch_runs_again_after_a_cancellation() {
     let mut bench = Bench::one();
     bench.request().request().ready(ONE, 1);
     bench.on(Event::Cancelled { request: RequestId(1) });
@@ -256,7 +256,7 @@ fn who_is_left_of_a_failed_batch_is_not_blamed_for_those_that_went_away() {
 }
 
 #[test]
-fn nobody_waits_for_a_model_that_is_withdrawn() {
+fn requests_of_a_removed_model_are_rejected() {
     let mut bench = Bench::busy();
     bench.request().on(Event::ModelRemoved { model: MODEL }).check(ONE, "busy", &["reject"]);
     // Nor does what comes back from its worker.
@@ -265,7 +265,7 @@ fn nobody_waits_for_a_model_that_is_withdrawn() {
 }
 
 #[test]
-fn a_request_with_two_parts_in_a_batch_that_fails_comes_back_once() {
+fn request_with_two_parts_in_a_failed_batch_runs_again_once() {
     let mut bench = Bench::pair(4, (10, 20), (10, 20));
     let one = bench.scheduler.world.adapters.get_mut(&ONE).unwrap();
     one.known.entry(MODEL).or_default().rows_max = Some((2, Time::NEVER));

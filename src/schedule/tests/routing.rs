@@ -14,7 +14,7 @@ fn a_slow_adapter_leaves_a_request_to_a_fast_one_that_is_soon_free() {
 }
 
 #[test]
-fn a_slow_adapter_takes_what_a_fast_one_would_reach_later() {
+fn slow_adapter_takes_requests_that_a_fast_one_would_serve_later() {
     let mut bench = Bench::pair(1, (10, 10), (45, 45));
     for _ in 0..4 {
         bench.request();
@@ -29,7 +29,7 @@ fn a_slow_adapter_takes_what_a_fast_one_would_reach_later() {
 }
 
 #[test]
-fn the_last_is_not_taken_before_it_has_waited_for_company() {
+fn last_request_is_not_taken_before_its_batching_delay_is_over() {
     let mut bench = Bench::pair(2, (10, 11), (45, 46));
     bench.serve(ModelProfile { delay: ms(500), ..profile(2) });
     bench.request_with(|arrival| arrival.priority = 500);
@@ -61,7 +61,7 @@ fn other_models_that_wait_take_a_fast_adapters_time_too() {
 }
 
 #[test]
-fn one_model_that_is_held_back_holds_back_no_other() {
+fn model_that_waits_does_not_delay_another() {
     let mut bench = Bench::pair(1, (10, 10), (45, 45));
     bench.request().request().check(TWO, "idle", &[]);
     bench.on(Event::ModelAdded { model: OTHER, profile: profile(1) });
@@ -71,7 +71,7 @@ fn one_model_that_is_held_back_holds_back_no_other() {
 }
 
 #[test]
-fn the_urgent_go_before_who_was_served_less() {
+fn urgent_requests_run_before_less_served_models() {
     let mut bench = two_models();
     bench.set_mode(TWO, AdapterMode::Off).request().request_with(|arrival| arrival.model = OTHER);
     bench.request_with(|arrival| arrival.priority = 1).after(ms(10)).done(ONE);
@@ -79,7 +79,7 @@ fn the_urgent_go_before_who_was_served_less() {
 }
 
 #[test]
-fn who_had_nothing_to_do_saves_up_no_claim() {
+fn idle_model_saves_up_no_share() {
     let mut bench = two_models();
     bench.set_mode(TWO, AdapterMode::Off);
     for _ in 0..20 {
@@ -100,7 +100,7 @@ fn who_had_nothing_to_do_saves_up_no_claim() {
 }
 
 #[test]
-fn of_models_served_alike_the_one_that_is_due_goes_first() {
+fn earlier_due_time_decides_between_equally_served_models() {
     let mut bench = Bench::one();
     bench.on(Event::ModelAdded { model: OTHER, profile: profile(1) });
     bench.request_with(|arrival| arrival.model = OTHER).after(ms(1)).request();
@@ -108,7 +108,7 @@ fn of_models_served_alike_the_one_that_is_due_goes_first() {
 }
 
 #[test]
-fn who_was_left_to_a_busy_adapter_is_not_left_for_ever() {
+fn request_left_to_a_busy_adapter_is_reconsidered() {
     let mut bench = Bench::pair(1, (10, 10), (40, 40));
     bench.request().request().check(TWO, "idle", &[]);
     let mut waited = Duration::ZERO;
@@ -123,7 +123,7 @@ fn who_was_left_to_a_busy_adapter_is_not_left_for_ever() {
 }
 
 #[test]
-fn who_is_left_to_one_that_is_due_now_does_not_spin() {
+fn recheck_has_a_minimum_interval() {
     for took in 5..15 {
         let mut bench = Bench::pair(1, (took, took), (4 * took, 4 * took));
         bench.request().request().after(ms(took)).check(TWO, "idle", &[]);
@@ -133,7 +133,7 @@ fn who_is_left_to_one_that_is_due_now_does_not_spin() {
 }
 
 #[test]
-fn equal_adapters_share_what_waits() {
+fn equal_adapters_share_the_queue() {
     let mut bench = Bench::pair(8, (10, 80), (10, 80));
     bench.request_with(|arrival| arrival.rows = 8).request_with(|arrival| arrival.rows = 8);
     for _ in 0..8 {
@@ -159,7 +159,7 @@ fn a_large_request_is_cut_in_proportion_to_speeds() {
 }
 
 #[test]
-fn a_request_is_not_cut_for_little() {
+fn request_is_not_split_for_a_small_gain() {
     // 5 ms for nothing, 0.1 ms a row: two halves take 5.4 ms, the whole 5.8.
     let mut bench = Bench::pair(8, (51, 58), (51, 58));
     bench.request_with(|arrival| arrival.rows = 8);
@@ -167,7 +167,7 @@ fn a_request_is_not_cut_for_little() {
 }
 
 #[test]
-fn what_no_batch_holds_runs_in_several() {
+fn request_larger_than_a_batch_runs_in_several() {
     let mut bench = Bench::pair(4, (10, 40), (10, 40));
     bench.set_mode(TWO, AdapterMode::Off).exited(TWO);
     bench.request_with(|arrival| arrival.rows = 10);
@@ -179,7 +179,7 @@ fn what_no_batch_holds_runs_in_several() {
 }
 
 #[test]
-fn a_chunk_that_is_lost_runs_again_and_the_answer_comes_once() {
+fn lost_chunk_runs_again_and_the_request_is_answered_once() {
     let mut bench = Bench::pair(4, (10, 40), (10, 40));
     bench.request_with(|arrival| arrival.rows = 8);
     assert_eq!((bench.parts(ONE), bench.parts(TWO)), (vec![(1, 0, 4)], vec![(1, 4, 4)]));
@@ -190,7 +190,7 @@ fn a_chunk_that_is_lost_runs_again_and_the_answer_comes_once() {
 }
 
 #[test]
-fn a_model_is_loaded_when_it_is_asked_for() {
+fn model_is_loaded_on_request() {
     let other = ModelId(1);
     let mut bench = Bench::idle();
     bench.on(Event::ModelAdded { model: other, profile: profile(2) });
@@ -208,7 +208,7 @@ fn narrow() -> Bench {
 }
 
 #[test]
-fn a_model_makes_room_for_another_but_not_at_once() {
+fn model_is_evicted_for_another_but_not_at_once() {
     let mut bench = narrow();
     bench.request_with(|arrival| arrival.model = ModelId(1)).check(ONE, "idle", &[]);
     let next = bench.scheduler.next_timeout().expect("it looks again");
@@ -218,14 +218,14 @@ fn a_model_makes_room_for_another_but_not_at_once() {
 }
 
 #[test]
-fn what_is_served_no_more_is_dropped() {
+fn removed_model_is_unloaded() {
     let mut bench = Bench::idle();
     bench.on(Event::ModelRemoved { model: MODEL }).check(ONE, "idle", &["unload 1 0"]);
     bench.request().check(ONE, "idle", &["reject"]);
 }
 
 #[test]
-fn what_could_not_be_loaded_is_tried_again_later() {
+fn failed_load_is_retried_later() {
     let mut bench = Bench::one();
     bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
     bench.load_failed(ONE).check(ONE, "idle", &["reject"]);

@@ -33,7 +33,7 @@ fn target(bench: &mut Bench, target: u64) {
 }
 
 #[test]
-fn the_minimum_is_kept_until_the_way_down() {
+fn minimum_is_kept_until_shutdown() {
     let mut bench = Bench::two();
     bench.scheduler.world.settings.min = 1;
     bench.after(ms(1)).check(ONE, "starting", &["start 1"]);
@@ -43,7 +43,7 @@ fn the_minimum_is_kept_until_the_way_down() {
 }
 
 #[test]
-fn a_model_that_none_of_those_on_can_hold_brings_on_one_that_can() {
+fn model_that_no_running_adapter_can_hold_starts_one_that_can() {
     let mut bench = Bench::new(&[]);
     bench.listed(&[(ONE, small(0)), (TWO, small(1)), (THREE, adapter(2, false))]);
     bench.set_mode(ONE, AdapterMode::On).opened(ONE);
@@ -51,7 +51,7 @@ fn a_model_that_none_of_those_on_can_hold_brings_on_one_that_can() {
 }
 
 #[test]
-fn a_model_that_none_of_those_on_can_hold_is_turned_away_where_no_more_may_come() {
+fn model_that_no_running_adapter_can_hold_is_rejected_at_the_maximum() {
     let mut bench = Bench::two();
     bench.scheduler.world.settings.max = 1;
     bench.listed(&[(ONE, small(0)), (TWO, adapter(1, false))]);
@@ -59,7 +59,7 @@ fn a_model_that_none_of_those_on_can_hold_is_turned_away_where_no_more_may_come(
 }
 
 #[test]
-fn one_that_drains_is_taken_back_for_what_only_it_can_hold() {
+fn draining_adapter_resumes_for_a_model_that_only_it_can_hold() {
     let mut bench = Bench::two();
     target(&mut bench, 100);
     bench.listed(&[(ONE, small(0)), (TWO, adapter(1, false))]);
@@ -70,12 +70,12 @@ fn one_that_drains_is_taken_back_for_what_only_it_can_hold() {
 }
 
 #[test]
-fn on_the_way_down_not_even_the_operator_starts_anything() {
+fn mode_on_starts_nothing_during_shutdown() {
     going_down(&mut Bench::one()).set_mode(ONE, AdapterMode::On).check(ONE, "off", &[]);
 }
 
 #[test]
-fn on_the_way_down_nobody_is_started_for_what_runs() {
+fn no_adapter_starts_during_shutdown_for_running_batches() {
     let mut bench = Bench::one();
     bench.request().request().ready(ONE, 1);
     going_down(&mut bench).check(ONE, "draining", &[]);
@@ -83,19 +83,19 @@ fn on_the_way_down_nobody_is_started_for_what_runs() {
 }
 
 #[test]
-fn the_stand_in_does_not_help_a_usable_adapter() {
+fn fallback_does_not_help_a_usable_adapter() {
     with_stand_in().request().request().check(TWO, "off", &[]);
 }
 
 #[test]
-fn the_stand_in_stands_in_for_what_is_kept_off_or_has_gone() {
+fn fallback_replaces_adapters_that_are_off_by_mode_or_absent() {
     with_stand_in().set_mode(ONE, AdapterMode::Off).request().check(TWO, "starting", &["start 2"]);
     let mut bench = with_stand_in();
     bench.listed(&[(TWO, adapter(9, true))]).request().check(TWO, "starting", &["start 2"]);
 }
 
 #[test]
-fn the_stand_in_stays_until_the_other_serves() {
+fn fallback_stays_on_until_a_regular_adapter_serves() {
     let mut bench = standing_in();
     bench.after(ms(500)).check(ONE, "starting", &["start 1"]);
     bench.after(ms(150)).check(TWO, "busy", &[]);
@@ -103,20 +103,20 @@ fn the_stand_in_stays_until_the_other_serves() {
 }
 
 #[test]
-fn the_stand_in_goes_when_nothing_is_left_to_do() {
+fn fallback_turns_off_when_no_work_is_left() {
     let mut bench = standing_in();
     bench.done(TWO).after(ms(500)).check(ONE, "off", &[]);
     bench.after(ms(500)).check(TWO, "stopping", &["stop 2"]);
 }
 
 #[test]
-fn a_stand_in_that_the_operator_wants_on_is_as_good_as_any() {
+fn fallback_in_mode_on_counts_as_regular() {
     let mut bench = with_stand_in();
     bench.set_mode(TWO, AdapterMode::On).ready(TWO, 1).request().check(ONE, "off", &["run 2"]);
 }
 
 #[test]
-fn a_surplus_that_ended_is_forgotten() {
+fn surplus_that_ended_is_forgotten() {
     let mut bench = Bench::idle();
     bench.after(ms(500)).request().done(ONE).after(ms(999)).check(ONE, "idle", &[]);
     bench.after(ms(1)).check(ONE, "stopping", &["stop 1"]);
@@ -126,7 +126,7 @@ fn a_surplus_that_ended_is_forgotten() {
 }
 
 #[test]
-fn of_a_large_surplus_one_goes_after_the_other() {
+fn large_surplus_is_drained_one_adapter_at_a_time() {
     let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 1, false), (THREE, 2, false)]);
     for id in [ONE, TWO, THREE] {
         bench.set_mode(id, AdapterMode::On).ready(id, 1);
@@ -140,7 +140,7 @@ fn of_a_large_surplus_one_goes_after_the_other() {
 }
 
 #[test]
-fn one_that_starts_is_no_surplus_before_it_is_ready() {
+fn starting_adapter_is_not_surplus_before_it_is_ready() {
     let mut bench = Bench::two();
     bench.request().request().ready(ONE, 1).done(ONE).after(ms(100));
     assert_eq!([bench.state(ONE), bench.state(TWO)], ["idle", "starting"]);

@@ -14,7 +14,7 @@ fn returned() -> Bench {
 }
 
 #[test]
-fn it_repeats_what_others_answered_until_it_has_agreed_often_enough() {
+fn adapter_repeats_batches_of_others_until_three_agreed() {
     let mut bench = returned();
     for request in 1..=3 {
         // It would be far faster.
@@ -29,7 +29,7 @@ fn it_repeats_what_others_answered_until_it_has_agreed_often_enough() {
 }
 
 #[test]
-fn it_serves_while_nobody_else_can() {
+fn adapter_in_shadow_runs_serves_if_no_other_can() {
     let mut bench = returned();
     bench.set_mode(TWO, AdapterMode::Off).exited(TWO).request().check(ONE, "busy", &["run 1"]);
     bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 1"]);
@@ -37,7 +37,7 @@ fn it_serves_while_nobody_else_can() {
 }
 
 #[test]
-fn another_is_turned_on_rather_than_that_it_answers() {
+fn another_adapter_starts_before_one_in_shadow_runs_answers() {
     let mut bench = returned();
     bench.set_mode(TWO, AdapterMode::Off).exited(TWO).set_mode(TWO, AdapterMode::Auto);
     bench.request().check(ONE, "idle", &["start 2"]);
@@ -48,7 +48,7 @@ fn another_is_turned_on_rather_than_that_it_answers() {
 }
 
 #[test]
-fn it_answers_where_no_other_may_be_on() {
+fn adapter_in_shadow_runs_answers_if_no_other_may_start() {
     let mut bench = returned();
     bench.scheduler.world.settings.max = 1;
     bench.set_mode(TWO, AdapterMode::Off).exited(TWO).set_mode(TWO, AdapterMode::Auto);
@@ -56,7 +56,7 @@ fn it_answers_where_no_other_may_be_on() {
 }
 
 #[test]
-fn one_that_can_be_trusted_is_turned_on_first() {
+fn adapter_without_shadow_runs_starts_first() {
     for policy in [
         Policy::Concurrency { target: 1, scale_down_delay: ms(100), scale_to_zero_delay: ms(100) },
         Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 },
@@ -80,7 +80,7 @@ fn one_that_can_be_trusted_is_turned_on_first() {
 }
 
 #[test]
-fn one_that_is_being_let_go_is_waited_for() {
+fn requests_wait_for_an_adapter_that_is_stopping() {
     let mut bench = returned();
     bench.set_mode(TWO, AdapterMode::Off).set_mode(TWO, AdapterMode::Auto).check(
         TWO,
@@ -92,7 +92,7 @@ fn one_that_is_being_let_go_is_waited_for() {
 }
 
 #[test]
-fn it_is_not_compared_with_one_that_is_on_trial_too() {
+fn adapters_in_shadow_runs_are_not_compared_with_each_other() {
     let mut bench = returned();
     let incarnation = bench.incarnation(TWO);
     bench.on(Event::Faulted { adapter: TWO, incarnation, fault: Fault::WrongAnswer });
@@ -102,7 +102,7 @@ fn it_is_not_compared_with_one_that_is_on_trial_too() {
 }
 
 #[test]
-fn what_it_repeats_is_owed_to_nobody() {
+fn repeated_batch_answers_no_request() {
     // It fails again.
     let mut bench = returned();
     bench.request().done(TWO);
@@ -122,14 +122,14 @@ fn what_it_repeats_is_owed_to_nobody() {
 }
 
 #[test]
-fn what_nobody_waits_for_any_more_is_not_repeated() {
+fn batch_of_cancelled_requests_is_not_repeated() {
     let mut bench = returned();
     bench.request().on(Event::Cancelled { request: RequestId(1) });
     bench.done(TWO).check(ONE, "idle", &["collect 2"]);
 }
 
 #[test]
-fn it_repeats_only_what_it_can_run() {
+fn only_models_that_the_adapter_has_are_repeated() {
     let mut bench = returned();
     bench.add(OTHER, profile(2)).load_failed(ONE).loaded(TWO, OTHER, &[]);
     bench.want(OTHER).check(TWO, "busy", &["run 2"]);
@@ -137,7 +137,7 @@ fn it_repeats_only_what_it_can_run() {
 }
 
 #[test]
-fn what_it_did_not_do_wrong_puts_nobody_on_trial() {
+fn faults_without_wrong_answers_cause_no_shadow_runs() {
     let mut bench = Bench::pair(2, (10, 11), (100, 110));
     bench.faulted(ONE).exited(ONE).after(ms(500)).opened(ONE).loaded(ONE, MODEL, &[]);
     bench.request().check(ONE, "busy", &["run 1"]);

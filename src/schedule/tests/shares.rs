@@ -38,7 +38,7 @@ fn single() -> Bench {
 }
 
 #[test]
-fn who_asks_for_little_does_not_wait_for_who_asks_for_much() {
+fn client_with_few_requests_does_not_wait_for_one_with_many() {
     let mut bench = single();
     for _ in 0..4 {
         bench.of(MUCH);
@@ -48,7 +48,7 @@ fn who_asks_for_little_does_not_wait_for_who_asks_for_much() {
 }
 
 #[test]
-fn a_batch_holds_rows_of_all() {
+fn batch_holds_rows_of_all_clients() {
     let mut bench = Bench::busy();
     for _ in 0..4 {
         bench.of(MUCH);
@@ -58,7 +58,7 @@ fn a_batch_holds_rows_of_all() {
 }
 
 #[test]
-fn nobody_saves_up_a_claim() {
+fn idle_client_saves_up_no_share() {
     let mut bench = single();
     for _ in 0..7 {
         bench.of(MUCH);
@@ -71,7 +71,7 @@ fn nobody_saves_up_a_claim() {
 }
 
 #[test]
-fn who_stays_away_for_a_moment_is_remembered() {
+fn share_of_a_client_is_remembered_over_a_short_pause() {
     let mut bench = single();
     for _ in 0..5 {
         bench.of(MUCH);
@@ -85,7 +85,7 @@ fn who_stays_away_for_a_moment_is_remembered() {
 }
 
 #[test]
-fn who_asks_alone_is_served_by_when_it_is_due() {
+fn single_client_is_served_by_due_time() {
     let mut bench = single();
     bench.of(MUCH);
     let soon = bench.now + ms(50);
@@ -94,7 +94,7 @@ fn who_asks_alone_is_served_by_when_it_is_due() {
 }
 
 #[test]
-fn who_is_urgent_goes_first_whoever_asks() {
+fn priority_takes_precedence_over_shares() {
     let mut bench = single();
     bench.of(LITTLE);
     for _ in 0..2 {
@@ -148,14 +148,14 @@ fn models_share_the_time_of_an_adapter_too() {
 }
 
 #[test]
-fn of_models_that_were_served_alike_the_first_to_come_goes_first() {
+fn first_arrival_decides_between_equally_served_models() {
     let mut bench = Bench::one();
     bench.add(OTHER, profile(1)).want(OTHER).request().opened(ONE);
     bench.check(ONE, "loading", &["load 1 1"]);
 }
 
 #[test]
-fn what_was_lost_with_a_worker_was_not_served() {
+fn lost_batches_do_not_count_as_served() {
     let mut bench = single();
     bench.of(MUCH).of(MUCH).of(LITTLE);
     bench.done(ONE).exited(ONE).after(ms(500)).opened(ONE).loaded(ONE, MODEL, &[]);
@@ -176,7 +176,7 @@ fn late_rows_are_counted_in_turn() {
 }
 
 #[test]
-fn the_last_of_all_goes_to_who_takes_the_last() {
+fn back_of_the_queue_is_the_last_request_of_all_clients() {
     let mut bench = single();
     bench.of(MUCH).of(LITTLE).of(MUCH);
     let key = QueueKey { model: MODEL, shape: Shape::default(), group: 0 };
@@ -190,7 +190,7 @@ fn the_last_of_all_goes_to_who_takes_the_last() {
 }
 
 #[test]
-fn a_turn_counts_in_every_lane() {
+fn share_counts_in_every_queue() {
     let mut bench = single();
     for number in [0, 1, 0, 1] {
         let shape = Shape { number, size: 0 };
@@ -211,7 +211,7 @@ fn small() -> Bench {
 }
 
 #[test]
-fn who_holds_most_makes_room_with_the_newest() {
+fn client_with_the_largest_share_loses_its_newest_request() {
     let mut bench = small();
     for _ in 0..4 {
         bench.of(MUCH);
@@ -226,14 +226,14 @@ fn who_holds_most_makes_room_with_the_newest() {
 }
 
 #[test]
-fn who_holds_as_much_makes_no_room() {
+fn client_with_an_equal_share_loses_nothing() {
     let mut bench = small();
     bench.of(MUCH).of(MUCH).of(LITTLE).of(OTHERS).of(LITTLE).check(ONE, "busy", &["reject"]);
     assert_eq!(bench.waiting(), [2, 3, 4, 5]);
 }
 
 #[test]
-fn what_was_held_once_does_not_count() {
+fn requests_that_left_the_queue_do_not_count() {
     let mut bench = small();
     bench.of(MUCH).of(MUCH).of(MUCH).of(MUCH).done(ONE).done(ONE).done(ONE);
     bench.of(LITTLE).of(LITTLE).of(LITTLE);
@@ -243,7 +243,7 @@ fn what_was_held_once_does_not_count() {
 }
 
 #[test]
-fn who_holds_most_rows_makes_room_too() {
+fn client_with_the_most_rows_loses_requests_too() {
     let mut bench = small();
     bench.of(LITTLE);
     for (client, rows) in [(MUCH, 9), (MUCH, 9), (LITTLE, 5)] {
@@ -257,7 +257,7 @@ fn who_holds_most_rows_makes_room_too() {
 }
 
 #[test]
-fn what_has_begun_to_run_does_not_make_room() {
+fn request_that_runs_in_part_is_not_evicted() {
     let mut bench = small();
     bench.request_with(|arrival| (arrival.client, arrival.rows) = (MUCH, 20)).done(ONE);
     assert_eq!(bench.parts(ONE), [(2, 0, 1)]);

@@ -52,7 +52,7 @@ fn a_fault_kills_whatever_the_state() {
 }
 
 #[test]
-fn an_exit_unasked_is_a_fault_and_one_asked_for_is_none() {
+fn unrequested_exit_is_a_fault_and_requested_one_is_not() {
     Bench::one().request().exited(ONE).check(ONE, "quarantined", &[]);
     Bench::idle().exited(ONE).check(ONE, "quarantined", &[]);
     Bench::busy().exited(ONE).check(ONE, "quarantined", &[]);
@@ -61,7 +61,7 @@ fn an_exit_unasked_is_a_fault_and_one_asked_for_is_none() {
 }
 
 #[test]
-fn one_that_does_not_stop_is_killed_and_then_given_up() {
+fn worker_that_does_not_stop_is_killed_and_then_unreaped() {
     let mut bench = Bench::idle();
     bench.after(ms(1000)).check(ONE, "stopping", &["stop 1"]);
     bench.after(ms(300)).check(ONE, "stopping", &["kill 1"]);
@@ -77,7 +77,7 @@ fn a_quarantine_ends() {
 }
 
 #[test]
-fn the_best_class_and_then_the_fastest_goes_first() {
+fn best_class_and_then_the_fastest_adapter_serves_first() {
     let mut bench = Bench::new(&[(ONE, 1, false), (TWO, 0, false)]);
     bench.request().check(TWO, "starting", &["start 2"]);
     let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 0, false)]);
@@ -87,7 +87,7 @@ fn the_best_class_and_then_the_fastest_goes_first() {
 }
 
 #[test]
-fn the_slowest_is_let_go_first_and_after_the_whole_delay() {
+fn slowest_adapter_drains_first_and_after_the_whole_delay() {
     let mut bench = Bench::two();
     bench.request().ready(ONE, 1).request().ready(TWO, 1).done(ONE).done(TWO);
     bench.after(ms(99)).check(TWO, "idle", &[]);
@@ -96,7 +96,7 @@ fn the_slowest_is_let_go_first_and_after_the_whole_delay() {
 }
 
 #[test]
-fn one_that_drains_is_taken_back_before_another_is_started() {
+fn draining_adapter_resumes_before_another_starts() {
     let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 1, false), (AdapterId(3), 2, false)]);
     bench.request().ready(ONE, 1).request().ready(TWO, 1).done(ONE);
     // The first is idle and the second busy; the surplus lets the second drain.
@@ -106,13 +106,13 @@ fn one_that_drains_is_taken_back_before_another_is_started() {
 }
 
 #[test]
-fn what_the_operator_holds_on_is_no_surplus() {
+fn adapter_in_mode_on_is_not_surplus() {
     let mut bench = Bench::one();
     bench.set_mode(ONE, AdapterMode::On).ready(ONE, 1).after(ms(5000)).check(ONE, "idle", &[]);
 }
 
 #[test]
-fn a_full_batch_does_not_wait_for_company() {
+fn full_batch_skips_the_batching_delay() {
     let mut bench = Bench::one();
     let model = ModelProfile { delay: ms(50), ..profile(2) };
     bench.scheduler =
@@ -126,7 +126,7 @@ fn a_full_batch_does_not_wait_for_company() {
 }
 
 #[test]
-fn the_stand_in_serves_while_nothing_else_can_and_hands_back() {
+fn fallback_serves_until_a_regular_adapter_serves_again() {
     let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 9, true)]);
     bench.request().check(TWO, "off", &["start 1"]);
     bench.faulted(ONE).check(TWO, "starting", &["kill 1", "start 2"]);
@@ -148,7 +148,7 @@ fn shutdown_finishes_what_was_admitted_and_stops_at_once() {
 }
 
 #[test]
-fn a_request_that_keeps_bringing_workers_down_runs_alone() {
+fn request_that_crashes_workers_repeatedly_runs_alone() {
     let mut bench = Bench::one();
     bench.request().request().ready(ONE, 1);
     for _ in 0..2 {

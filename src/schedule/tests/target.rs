@@ -1,6 +1,6 @@
 //! Targets that no adapter can meet, and the wait where requests are late.
 
-use super::thrift::{bench, plain};
+use super::idling::{bench, plain};
 use super::*;
 
 /// A model of which a row takes 150 ms, with a target of 100 ms, on two equal adapters that are off.

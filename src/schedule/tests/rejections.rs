@@ -41,7 +41,7 @@ fn after_fault() -> Bench {
 }
 
 #[test]
-fn who_comes_before_the_adapters_are_known_waits_for_them() {
+fn request_before_the_first_discovery_waits() {
     let mut bench = Bench::one();
     let settings = bench.scheduler.world.settings.clone();
     bench.scheduler = Scheduler::new(settings, [(MODEL, profile(2))].into());
@@ -51,7 +51,7 @@ fn who_comes_before_the_adapters_are_known_waits_for_them() {
 }
 
 #[test]
-fn nobody_waits_for_a_long_quarantine_and_all_hear_how_long_it_is() {
+fn request_during_a_long_quarantine_is_rejected_with_its_rest() {
     let mut bench = impatient(Bench::busy());
     bench.faulted(ONE).check(ONE, "stopping", &["kill 1", "reject"]);
     assert_eq!(bench.rejection(), after(500));
@@ -62,7 +62,7 @@ fn nobody_waits_for_a_long_quarantine_and_all_hear_how_long_it_is() {
 }
 
 #[test]
-fn one_tries_again_when_the_first_adapter_comes_back() {
+fn retry_after_is_the_end_of_the_first_quarantine() {
     assert_eq!(after_fault().rejection(), after(500));
     let mut bench = after_fault();
     bench.set_mode(ONE, AdapterMode::Off);
@@ -73,28 +73,28 @@ fn one_tries_again_when_the_first_adapter_comes_back() {
 }
 
 #[test]
-fn nobody_waits_for_a_worker_that_cannot_be_reaped() {
+fn requests_do_not_wait_for_an_unreaped_worker() {
     let mut bench = Bench::idle();
     bench.after(ms(1000)).after(ms(300)).after(ms(300)).check(ONE, "unreaped", &[]);
     assert_eq!(bench.rejection(), Some(Reject::NoAdapter { retry_after: None }));
 }
 
 #[test]
-fn nobody_waits_for_what_has_gone() {
+fn requests_do_not_wait_for_an_absent_adapter() {
     let mut bench = Bench::one();
     bench.listed(&[]);
     assert_eq!(bench.rejection(), Some(Reject::NoAdapter { retry_after: None }));
 }
 
 #[test]
-fn nobody_waits_for_a_stand_in_that_does_not_come() {
+fn requests_do_not_wait_for_a_fallback_that_will_not_start() {
     let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 9, true)]);
     bench.request().opened(ONE).load_failed(ONE).check(ONE, "idle", &["reject"]);
     assert_eq!(bench.rejection(), Some(Reject::ModelFailed));
 }
 
 #[test]
-fn a_model_whose_files_are_wrong_is_not_tried_again_before_it_is_replaced() {
+fn model_with_wrong_files_is_not_loaded_again_before_it_is_replaced() {
     let mut bench = Bench::one();
     bench.request().opened(ONE).load_failed_until(ONE, LoadRetry::Never);
     bench.check(ONE, "idle", &["reject"]);
@@ -132,7 +132,7 @@ fn ready_is_what_can_be_served() {
 }
 
 #[test]
-fn the_way_down_ends_at_its_deadline() {
+fn shutdown_ends_at_its_deadline() {
     let mut bench = Bench::busy();
     let deadline = bench.now + ms(100);
     bench.request().on(Event::Shutdown { deadline }).check(ONE, "busy", &[]);

@@ -11,7 +11,7 @@ fn loading() -> Bench {
 }
 
 #[test]
-fn what_is_there_is_served_while_another_loads() {
+fn loaded_model_is_served_while_another_loads() {
     let mut bench = loading();
     bench.request().check(ONE, "loading", &["run 1"]);
     // One at a time, and nothing of what is not there yet.
@@ -31,7 +31,7 @@ fn a_load_may_end_before_the_batch_beside_it() {
 }
 
 #[test]
-fn what_was_disturbed_by_a_load_teaches_nothing() {
+fn batches_during_a_load_are_not_measured() {
     let times = |bench: &Bench| estimates::service(&bench.scheduler.world, ONE, MODEL, 0).batch(1);
     let mut bench = loading();
     let before = times(&bench);
@@ -50,7 +50,7 @@ fn what_was_disturbed_by_a_load_teaches_nothing() {
 }
 
 #[test]
-fn who_is_unwanted_beside_a_load_finishes_its_batch() {
+fn adapter_turned_off_during_a_load_finishes_its_batch() {
     let mut bench = loading();
     bench.request().set_mode(ONE, AdapterMode::Off).check(
         ONE,

@@ -40,7 +40,7 @@ fn unlike(first: u64, second: u64) -> Bench {
 }
 
 #[test]
-fn one_adapter_tells_of_another_by_probe_or_class() {
+fn times_are_scaled_from_another_adapter_by_probe_or_class() {
     assert!(near(unlike(0, 0).one_row(TWO, 0), 20.0));
     assert!(near(unlike(100, 0).one_row(TWO, 0), 20.0));
     assert!(near(unlike(0, 25).one_row(TWO, 0), 20.0));
@@ -48,7 +48,7 @@ fn one_adapter_tells_of_another_by_probe_or_class() {
 }
 
 #[test]
-fn of_an_unknown_model_the_class_tells() {
+fn unknown_model_is_estimated_by_the_class_of_the_adapter() {
     let mut bench = Bench::one();
     assert!(near(bench.one_row(ONE, 0), 15.0), "{}", bench.one_row(ONE, 0));
     bench.listed(&[(ONE, AdapterProfile { speed: 1000, ..adapter(0, false) })]);
@@ -56,7 +56,7 @@ fn of_an_unknown_model_the_class_tells() {
 }
 
 #[test]
-fn rows_of_unlike_sizes_take_unlike_times() {
+fn rows_of_different_sizes_have_different_estimates() {
     let line = |ms: u64| ServiceTime { alpha_ns: ms * 1_000_000, beta_ns: 0, spread_permille: 0 };
     let restored = |service_times| {
         let replica = LearnedReplica { service_times, ..LearnedReplica::default() };
@@ -122,7 +122,7 @@ fn loads_and_sizes_are_known_from_here_from_elsewhere_or_from_files() {
 }
 
 #[test]
-fn who_starts_or_loads_is_free_when_that_is_over() {
+fn starting_or_loading_adapter_is_free_after_the_predicted_rest() {
     let mut bench = Bench::one();
     bench.on(Event::ModelAdded { model: OTHER, profile: profile(2) });
     // A start takes 1000 ms by its class, and a load 300 where nothing is known.
@@ -134,7 +134,7 @@ fn who_starts_or_loads_is_free_when_that_is_over() {
 }
 
 #[test]
-fn who_runs_a_batch_is_free_when_it_should_be_done_or_later() {
+fn busy_adapter_is_free_after_the_predicted_rest_or_later() {
     let mut bench = Bench::one();
     bench.set_mode(ONE, AdapterMode::On).ready(ONE, 1).request();
     assert!(near(bench.free(MODEL), 10.0));
@@ -144,7 +144,7 @@ fn who_runs_a_batch_is_free_when_it_should_be_done_or_later() {
 }
 
 #[test]
-fn who_has_no_room_offers_it_when_there_will_be_some() {
+fn adapter_without_free_memory_is_free_once_a_model_may_be_evicted() {
     let mut bench = Bench::one();
     bench.listed(&[(ONE, AdapterProfile { memory: Some(15), ..adapter(0, false) })]);
     bench.on(Event::ModelAdded { model: OTHER, profile: profile(2) });
@@ -163,7 +163,7 @@ fn who_has_no_room_offers_it_when_there_will_be_some() {
 }
 
 #[test]
-fn a_bad_memory_does_not_outlive_the_warm_up_of_this_run() {
+fn warm_up_of_this_run_replaces_slower_restored_times() {
     let mut bench = Bench::one();
     let line = ServiceTime { alpha_ns: 900_000_000, beta_ns: 0, spread_permille: 0 };
     let service_times = vec![(12, line)];

@@ -3,7 +3,7 @@
 use super::*;
 
 /// An idle adapter; batches of so many rows wait 50 ms for company.
-fn patient(max_rows: u32) -> Bench {
+fn delayed(max_rows: u32) -> Bench {
     let mut bench = Bench::idle();
     bench.serve(ModelProfile { delay: ms(50), ..profile(max_rows) });
     bench
@@ -15,7 +15,7 @@ fn shaped(bench: &mut Bench, number: u64, rows: u32) {
 }
 
 #[test]
-fn a_far_deadline_puts_nobody_back() {
+fn far_deadline_does_not_delay_a_request() {
     let mut bench = Bench::busy();
     let deadline = bench.now + ms(10_000);
     bench
@@ -27,7 +27,7 @@ fn a_far_deadline_puts_nobody_back() {
 }
 
 #[test]
-fn who_was_lost_keeps_his_place() {
+fn lost_request_keeps_its_place() {
     let mut bench = Bench::one();
     bench.serve(profile(1)).request().request().ready(ONE, 1);
     bench.exited(ONE).after(ms(500)).ready(ONE, 1);
@@ -43,7 +43,7 @@ fn rows_that_were_lost_go_before_the_rest_of_their_request() {
 }
 
 #[test]
-fn who_fits_into_a_batch_is_not_cut_to_fill_another() {
+fn request_that_fits_into_a_batch_is_not_split_to_fill_another() {
     let mut bench = Bench::busy();
     bench.serve(profile(4));
     for rows in [3, 3, 9] {
@@ -66,16 +66,16 @@ fn unlike_shapes_run_apart() {
 }
 
 #[test]
-fn the_first_waits_for_company_and_wakes_up_without() {
-    let mut bench = patient(8);
+fn first_request_runs_after_the_batching_delay() {
+    let mut bench = delayed(8);
     bench.request().check(ONE, "idle", &[]);
     assert_eq!(bench.scheduler.next_timeout(), Some(bench.now + ms(50)));
     bench.after(ms(50)).check(ONE, "busy", &["run 1"]);
 }
 
 #[test]
-fn who_was_taken_apart_waits_for_no_company() {
-    let mut bench = patient(2);
+fn bisected_requests_skip_the_batching_delay() {
+    let mut bench = delayed(2);
     bench.request().request().failed(ONE);
     assert_eq!(bench.parts(ONE), [(2, 0, 1)]);
     bench.done(ONE);
@@ -84,7 +84,7 @@ fn who_was_taken_apart_waits_for_no_company() {
 
 #[test]
 fn a_batch_that_is_no_longer_full_waits_again() {
-    let mut bench = patient(2);
+    let mut bench = delayed(2);
     for _ in 0..4 {
         bench.request();
     }
@@ -95,15 +95,15 @@ fn a_batch_that_is_no_longer_full_waits_again() {
 
 #[test]
 fn a_lower_limit_fills_batches_that_wait() {
-    let mut bench = patient(8);
+    let mut bench = delayed(8);
     bench.request().request().check(ONE, "idle", &[]);
     let model = ModelProfile { delay: ms(50), ..profile(2) };
     bench.serve(model).check(ONE, "busy", &["run 1"]);
 }
 
 #[test]
-fn company_does_not_overtake_who_has_waited_long_enough() {
-    let mut bench = patient(2);
+fn full_batch_does_not_overtake_a_request_with_expired_delay() {
+    let mut bench = delayed(2);
     shaped(&mut bench, 1, 2);
     shaped(&mut bench, 2, 1);
     bench.after(ms(50));
@@ -113,8 +113,8 @@ fn company_does_not_overtake_who_has_waited_long_enough() {
 }
 
 #[test]
-fn on_the_way_down_nobody_waits_for_company() {
-    let mut bench = patient(8);
+fn shutdown_ends_the_batching_delay() {
+    let mut bench = delayed(8);
     let deadline = bench.now + ms(60_000);
     bench.request().on(Event::Shutdown { deadline }).check(ONE, "draining", &["run 1"]);
 }

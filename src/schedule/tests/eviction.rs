@@ -11,7 +11,7 @@ const FIFTH: ModelId = ModelId(4);
 /// Adapters of which each has memory for two of four models of the same size, all held on; loads
 /// take 500 ms.
 fn bench(adapters: &[AdapterId]) -> Bench {
-    let mut bench = super::thrift::bench(&[]);
+    let mut bench = super::idling::bench(&[]);
     let profile = AdapterProfile { memory: Some(20), ..adapter(0, false) };
     bench.serve(sized(10));
     let listed: Vec<_> = adapters.iter().map(|id| (*id, profile)).collect();
@@ -61,7 +61,7 @@ impl Bench {
 }
 
 #[test]
-fn what_is_asked_for_often_stays_though_it_was_used_longer_ago() {
+fn frequently_requested_model_stays_although_used_longer_ago() {
     let mut bench = bench(&[ONE]);
     bench.add(OTHER, sized(10));
     for _ in 0..10 {
@@ -80,7 +80,7 @@ fn what_is_asked_for_often_stays_though_it_was_used_longer_ago() {
 }
 
 #[test]
-fn a_model_that_another_adapter_has_too_goes_first() {
+fn model_that_another_adapter_has_too_is_evicted_first() {
     let mut bench = bench(&[ONE, TWO]);
     for _ in 0..10 {
         bench.after(ms(3000)).uses(MODEL);
@@ -99,7 +99,7 @@ fn a_model_that_another_adapter_has_too_goes_first() {
 }
 
 #[test]
-fn a_model_is_loaded_where_what_makes_room_is_missed_least() {
+fn model_is_loaded_where_the_evicted_model_is_worth_least() {
     for (often, home) in [([MODEL, OTHER, THIRD], 2), ([MODEL, THIRD, FOURTH], 1)] {
         let mut bench = bench(&[ONE, TWO]);
         bench.add(OTHER, sized(10)).add(FOURTH, sized(10));
@@ -142,7 +142,7 @@ fn requests_of_long_ago_count_less_than_recent_ones() {
 }
 
 #[test]
-fn a_model_is_not_wanted_more_often_than_its_last_pause_says() {
+fn request_rate_is_bounded_by_the_last_pause() {
     let mut popularity = Popularity::default();
     let at = |seconds| Time(Duration::from_secs(seconds));
     (0..1000).for_each(|second| popularity.note(at(second), MODEL));
@@ -219,7 +219,7 @@ fn an_adapter_stays_on_for_models_that_have_no_memory_elsewhere() {
 }
 
 #[test]
-fn an_adapter_goes_where_that_costs_less_than_its_models_are_worth() {
+fn adapter_turns_off_if_idling_costs_more_than_its_models_are_worth() {
     // At 1 W, a request in 44 s is not worth staying on for at 10 J, nor 10 J for what makes room.
     let mut bench = two_cards(10_000);
     bench.set_mode(TWO, AdapterMode::Auto);
@@ -228,7 +228,7 @@ fn an_adapter_goes_where_that_costs_less_than_its_models_are_worth() {
 }
 
 #[test]
-fn an_adapter_goes_where_its_models_have_memory_elsewhere() {
+fn adapter_turns_off_if_its_models_fit_elsewhere() {
     // The models of the first card were not requested for more than an hour: those of the second
     // may have their memory.
     let mut bench = two_cards(100_000);
@@ -240,7 +240,7 @@ fn an_adapter_goes_where_its_models_have_memory_elsewhere() {
 }
 
 #[test]
-fn where_nothing_has_to_make_room_places_do_not_count() {
+fn loss_is_zero_if_nothing_is_evicted() {
     let bench = bench(&[ONE, TWO]);
     assert_eq!(
         super::super::eviction::loss(&bench.scheduler.world, bench.now, ONE, &[]).to_bits(),

@@ -11,7 +11,7 @@ fn bench(slots: u32) -> Bench {
     bench
 }
 
-fn request_with(bench: &mut Bench, requests: usize) {
+fn send(bench: &mut Bench, requests: usize) {
     for _ in 0..requests {
         bench.request();
     }
@@ -38,14 +38,14 @@ fn next_batch_is_handed_over_once_it_is_full() {
 #[test]
 fn one_slot_holds_one_batch() {
     let mut bench = bench(1);
-    request_with(&mut bench, 9);
+    send(&mut bench, 9);
     assert_eq!(held(&bench), 1);
 }
 
 #[test]
 fn adapter_that_drains_ends_all_its_batches() {
     let mut bench = bench(3);
-    request_with(&mut bench, 5);
+    send(&mut bench, 5);
     assert_eq!(held(&bench), 3);
     bench.set_mode(ONE, AdapterMode::Off).check(ONE, "draining", &[]);
     bench.after(ms(10)).done(ONE).check(ONE, "draining", &["collect 1", "answer 1"]);
@@ -57,7 +57,7 @@ fn adapter_that_drains_ends_all_its_batches() {
 #[test]
 fn all_batches_of_a_lost_worker_run_again() {
     let mut bench = bench(3);
-    request_with(&mut bench, 5);
+    send(&mut bench, 5);
     assert_eq!(bench.scheduler.outstanding().in_flight.rows, 5);
     bench.faulted(ONE).check(ONE, "stopping", &["kill 1"]);
     assert_eq!(bench.scheduler.outstanding().queued.rows, 5);
@@ -67,7 +67,7 @@ fn all_batches_of_a_lost_worker_run_again() {
 #[test]
 fn batch_that_waited_for_another_counts_from_its_end() {
     let mut bench = bench(2);
-    request_with(&mut bench, 3);
+    send(&mut bench, 3);
     bench.after(ms(10)).done(ONE).after(ms(10)).done(ONE);
     let seconds = estimates::service(&bench.scheduler.world, ONE, MODEL, 0).batch(2);
     assert!((seconds - 0.01).abs() < 0.001, "{seconds}");
@@ -77,7 +77,7 @@ fn batch_that_waited_for_another_counts_from_its_end() {
 fn batch_that_waits_is_not_taken_for_stuck() {
     let mut bench = bench(2);
     bench.scheduler.world.settings.timeouts.run = ms(100);
-    request_with(&mut bench, 3);
+    send(&mut bench, 3);
     bench.after(ms(90)).done(ONE).after(ms(90)).check(ONE, "busy", &[]);
     bench.after(ms(10)).check(ONE, "stopping", &["kill 1"]);
 }
@@ -86,7 +86,7 @@ fn batch_that_waits_is_not_taken_for_stuck() {
 fn rows_of_the_batch_that_found_no_memory_are_limited() {
     let mut bench = bench(2);
     // The first one has a single row, which is as few as there can be.
-    request_with(&mut bench, 3);
+    send(&mut bench, 3);
     let second = bench.view(ONE).state.running[1].batch.id;
     let (incarnation, failure) = (bench.incarnation(ONE), Failure::Memory);
     bench.on(Event::Failed { adapter: ONE, incarnation, batch: second, failure });
@@ -97,7 +97,7 @@ fn rows_of_the_batch_that_found_no_memory_are_limited() {
 #[test]
 fn adapter_that_runs_a_batch_is_not_as_soon_free_as_it_has_slots() {
     let mut bench = bench(3);
-    request_with(&mut bench, 3);
+    send(&mut bench, 3);
     let free = slots::slots(&bench.scheduler.world, bench.now, MODEL, 0)[0].free;
     assert!((free - 0.02).abs() < 0.002, "{free}");
 }

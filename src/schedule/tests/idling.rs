@@ -66,14 +66,14 @@ fn a_start_has_its_price_beside_its_energy() {
 }
 
 #[test]
-fn the_load_of_the_model_is_part_of_coming_back() {
+fn load_of_the_model_is_part_of_the_cost_of_a_start() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.request().after(ms(1000)).opened(ONE).after(ms(2000)).loaded(ONE, MODEL, &[]);
     bench.done(ONE).stays(ONE, 15_000);
 }
 
 #[test]
-fn nobody_goes_within_a_breath_or_stays_for_days() {
+fn wait_has_a_minimum_and_a_maximum() {
     bench(&[(ONE, idling(100_000))]).brought(&[ONE]).stays(ONE, 1000);
     bench(&[(ONE, idling(0))]).brought(&[ONE]).stays(ONE, 3_600_000);
     // Nor do late requests, to more than an hour or 3000 J.
@@ -102,7 +102,7 @@ fn nobody_goes_within_a_breath_or_stays_for_days() {
 }
 
 #[test]
-fn answers_in_time_take_patience_back_and_patience_has_a_bound() {
+fn answers_in_time_lower_the_late_price_and_it_is_bounded() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.serve(profile(1));
     // All of these wait for the start, and longer than their target.
@@ -135,13 +135,13 @@ fn the_minimum_stays() {
 }
 
 #[test]
-fn what_the_operator_holds_on_stays() {
+fn adapter_in_mode_on_stays_on() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.brought(&[ONE]).set_mode(ONE, AdapterMode::On).after(ms(100_000)).check(ONE, "idle", &[]);
 }
 
 #[test]
-fn each_goes_when_its_own_idling_has_cost_a_start() {
+fn each_adapter_turns_off_when_its_own_idling_has_cost_a_start() {
     let three = AdapterId(3);
     let mut bench = bench(&[(ONE, plain()), (TWO, plain()), (three, plain())]);
     bench.brought(&[ONE, TWO, three]).after(ms(4999));
@@ -158,14 +158,14 @@ fn the_last_one_stays_while_it_runs_and_then_as_long_as_any() {
 }
 
 #[test]
-fn one_that_starts_is_no_reason_to_let_go_of_the_last_that_serves() {
+fn last_serving_adapter_stays_on_while_another_starts() {
     let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
     bench.brought(&[ONE]).request().set_mode(TWO, AdapterMode::On);
     bench.after(ms(6000)).check(ONE, "busy", &[]);
 }
 
 #[test]
-fn one_that_has_just_come_stays_though_it_is_not_needed() {
+fn adapter_that_has_just_started_stays_on_for_its_break_even() {
     let small = AdapterProfile { memory: Some(5), ..plain() };
     let mut bench = bench(&[(ONE, plain()), (TWO, small)]);
     bench
@@ -177,7 +177,7 @@ fn one_that_has_just_come_stays_though_it_is_not_needed() {
 }
 
 #[test]
-fn one_that_has_just_loaded_stays_though_it_is_not_needed() {
+fn adapter_that_has_just_loaded_stays_on_for_its_break_even() {
     let power = Power { start_mw: 500, ..plain().power };
     let mut bench = bench(&[(ONE, plain()), (TWO, AdapterProfile { power, ..plain() })]);
     bench
@@ -192,7 +192,7 @@ fn one_that_has_just_loaded_stays_though_it_is_not_needed() {
 }
 
 #[test]
-fn one_that_is_taken_back_is_needed() {
+fn resumed_adapter_is_needed() {
     let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
     // One adapter would be late for the second.
     bench.serve(ModelProfile { slo: ms(15), ..profile(1) });
@@ -204,7 +204,7 @@ fn one_that_is_taken_back_is_needed() {
 }
 
 #[test]
-fn who_has_no_start_left_this_hour_stays_on() {
+fn adapter_without_a_start_left_this_hour_stays_on() {
     let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
     bench.scheduler.world.settings.policy =
         Policy::Cost { goal: Goal::Balanced, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 1 };
@@ -212,7 +212,7 @@ fn who_has_no_start_left_this_hour_stays_on() {
 }
 
 #[test]
-fn under_the_energy_goal_rows_wait_for_company_as_long_as_they_may() {
+fn energy_goal_delays_batches_until_the_last_moment() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.scheduler.world.settings.policy =
         Policy::Cost { goal: Goal::Energy, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 };
@@ -227,7 +227,7 @@ fn under_the_energy_goal_rows_wait_for_company_as_long_as_they_may() {
 }
 
 #[test]
-fn under_the_energy_goal_the_thrifty_one_serves() {
+fn energy_goal_routes_to_the_adapter_with_the_least_energy() {
     let power = |active_mw| Power { active_mw, ..plain().power };
     let hungry = AdapterProfile { power: power(100_000), ..plain() };
     let mut bench = bench(&[(ONE, hungry), (TWO, plain())]);
@@ -240,7 +240,7 @@ fn under_the_energy_goal_the_thrifty_one_serves() {
 }
 
 #[test]
-fn the_last_one_does_not_leave_while_rows_wait_for_company() {
+fn last_adapter_stays_on_while_rows_wait_for_a_batch() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.scheduler.world.settings.policy =
         Policy::Cost { goal: Goal::Energy, price_mj: 0, late_penalty_mj: 0, starts_per_hour: 30 };
@@ -249,7 +249,7 @@ fn the_last_one_does_not_leave_while_rows_wait_for_company() {
 }
 
 #[test]
-fn whoever_has_stayed_long_enough_goes_though_others_stay_longer() {
+fn adapter_turns_off_at_its_own_time_although_others_stay_longer() {
     let mut bench = bench(&[(ONE, plain()), (TWO, idling(500))]);
     bench.brought(&[ONE, TWO]).stays(ONE, 5000);
     bench.exited(ONE).check(TWO, "idle", &[]);

@@ -1,6 +1,6 @@
 //! What the `cost` policy learns of waiting, what a miss is worth, and how a cheap adapter takes over.
 
-use super::thrift::{bench, plain};
+use super::idling::{bench, plain};
 use super::*;
 
 fn policy(goal: Goal) -> Policy {
@@ -35,7 +35,7 @@ fn served(bench: &mut Bench, times: usize, pause: u64) -> Option<String> {
 }
 
 #[test]
-fn who_is_never_wanted_soon_goes_soon() {
+fn adapter_with_long_idle_periods_turns_off_early() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.brought(&[ONE]).request().done(ONE);
     for _ in 0..8 {
@@ -47,7 +47,7 @@ fn who_is_never_wanted_soon_goes_soon() {
 }
 
 #[test]
-fn what_has_work_between_spells_ends_each_of_them_once() {
+fn each_idle_period_ends_once() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.brought(&[ONE]);
     // Spells of 3 s, so that any wait from there on is as good; a busy second between them.
@@ -61,14 +61,14 @@ fn what_has_work_between_spells_ends_each_of_them_once() {
 }
 
 #[test]
-fn where_answer_times_come_first_adapters_stay_three_times_longer() {
+fn latency_goal_keeps_adapters_on_three_times_longer() {
     let mut bench = bench(&[(ONE, plain())]);
     bench.scheduler.world.settings.policy = policy(Goal::Latency);
     bench.brought(&[ONE]).stays(ONE, 15_000);
 }
 
 #[test]
-fn a_cheap_one_takes_over_when_that_has_paid() {
+fn cheaper_adapter_takes_over_when_savings_pay_its_start() {
     let three = AdapterId(3);
     // The first idles at 50 W; in a second that costs 49 J more than the second one would take.
     let all = [(ONE, of(100, 50_000, 100_000)), (TWO, plain()), (three, of(100, 60_000, 200_000))];
@@ -82,7 +82,7 @@ fn a_cheap_one_takes_over_when_that_has_paid() {
 }
 
 #[test]
-fn nobody_takes_over_what_he_cannot_carry_or_what_was_long_ago() {
+fn adapter_that_cannot_serve_the_load_does_not_take_over() {
     let dear = of(100, 50_000, 100_000);
     // A second a row is too slow for two rows a second.
     let mut slow = bench(&[(ONE, dear), (TWO, of(1, 100, 101))]);
@@ -105,7 +105,7 @@ fn nobody_takes_over_what_he_cannot_carry_or_what_was_long_ago() {
 }
 
 #[test]
-fn under_the_energy_goal_a_start_waits_as_long_as_it_may() {
+fn energy_goal_delays_a_start_until_the_last_moment() {
     let mut bench = bench(&[(ONE, plain()), (TWO, of(1000, 1000, 50_000))]);
     bench.scheduler.world.settings.policy = policy(Goal::Energy);
     bench.serve(ModelProfile { slo: ms(10_000), ..profile(8) });
@@ -142,7 +142,7 @@ fn misses_keep_slack_in_reserve_for_a_start() {
 }
 
 #[test]
-fn where_answer_times_come_first_the_fastest_starts() {
+fn latency_goal_starts_the_fastest_adapter() {
     let mut bench = bench(&[(ONE, of(100, 100, 1000)), (TWO, of(1000, 50_000, 300_000))]);
     bench.request().check(ONE, "starting", &["start 1"]);
     let mut fast = self::bench(&[(ONE, of(100, 100, 1000)), (TWO, of(1000, 50_000, 300_000))]);
@@ -151,7 +151,7 @@ fn where_answer_times_come_first_the_fastest_starts() {
 }
 
 #[test]
-fn who_starts_is_blamed_for_its_share_of_what_all_can_serve() {
+fn late_requests_count_by_share_of_capacity() {
     let mut bench = bench(&[(ONE, plain()), (TWO, plain())]);
     bench.serve(profile(1)).brought(&[ONE]).set_mode(TWO, AdapterMode::On);
     bench.request().after(ms(200)).done(ONE);

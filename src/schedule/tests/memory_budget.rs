@@ -4,7 +4,7 @@ use super::memory::{OTHER, sized};
 use super::*;
 
 impl Bench {
-    fn room(&mut self, adapter: AdapterId, bytes: u64) -> &mut Bench {
+    fn budget(&mut self, adapter: AdapterId, bytes: u64) -> &mut Bench {
         self.on(Event::MemoryBudget { adapter, bytes: Some(bytes) })
     }
 }
@@ -21,76 +21,76 @@ fn holds_two() -> Bench {
 fn the_budget_is_what_others_leave_of_what_is_allowed() {
     let mut bench = Bench::one();
     assert_eq!(bench.view(ONE).budget, None);
-    bench.room(ONE, 30);
+    bench.budget(ONE, 30);
     assert_eq!(bench.view(ONE).budget, Some(30));
     bench.listed(&[(ONE, AdapterProfile { memory: Some(20), ..adapter(0, false) })]);
     assert_eq!(bench.view(ONE).budget, Some(20));
-    bench.room(ONE, 15);
+    bench.budget(ONE, 15);
     assert_eq!(bench.view(ONE).budget, Some(15));
     bench.on(Event::MemoryBudget { adapter: ONE, bytes: None });
     assert_eq!(bench.view(ONE).budget, Some(20));
 }
 
 #[test]
-fn what_other_programs_leave_no_room_for_makes_room_or_waits_for_it() {
+fn model_waits_or_evicts_if_other_programs_take_memory() {
     let mut bench = Bench::one();
-    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 15);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 1000).budget(ONE, 15);
     bench.add(OTHER, sized(10)).want(OTHER).check(ONE, "idle", &[]);
     bench.after(ms(1000)).check(ONE, "loading", &["unload 1 0", "load 1 1"]);
     let mut bench = Bench::one();
-    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 20);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 1000).budget(ONE, 20);
     bench.add(OTHER, sized(10)).check(ONE, "loading", &["load 1 1"]);
 }
 
 #[test]
-fn what_has_no_room_here_goes_where_there_is_some() {
+fn model_is_placed_where_memory_is_free() {
     let mut bench = Bench::two();
-    bench.room(ONE, 9).request();
+    bench.budget(ONE, 9).request();
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("off", "starting"));
     // Who has the model needs no room for it.
     let mut bench = Bench::pair(2, (10, 20), (50, 100));
-    bench.room(ONE, 9).request();
+    bench.budget(ONE, 9).request();
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("busy", "idle"));
 }
 
 #[test]
-fn where_nobody_has_room_it_is_tried() {
+fn model_is_tried_if_no_adapter_has_free_memory() {
     for mode in [AdapterMode::Auto, AdapterMode::Off] {
         let mut bench = Bench::two();
-        bench.room(ONE, 9).set_mode(TWO, mode);
+        bench.budget(ONE, 9).set_mode(TWO, mode);
         if mode == AdapterMode::Auto {
-            bench.room(TWO, 9);
+            bench.budget(TWO, 9);
         }
         bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
     }
 }
 
 #[test]
-fn what_would_not_fit_alone_is_tried_alone() {
+fn model_larger_than_the_budget_is_tried_alone() {
     let mut bench = Bench::one();
-    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 15);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 1000).budget(ONE, 15);
     bench.add(OTHER, sized(20)).after(ms(2000)).want(OTHER);
     bench.check(ONE, "loading", &["unload 1 0", "load 1 1"]);
 }
 
 #[test]
-fn what_nobody_misses_is_given_back_when_others_need_the_memory() {
+fn unused_model_is_unloaded_when_other_programs_need_memory() {
     let mut bench = holds_two();
-    bench.after(ms(500)).room(ONE, 20).check(ONE, "idle", &[]);
+    bench.after(ms(500)).budget(ONE, 20).check(ONE, "idle", &[]);
     // It was used not long ago.
-    bench.room(ONE, 19).check(ONE, "idle", &[]);
+    bench.budget(ONE, 19).check(ONE, "idle", &[]);
     bench.after(ms(2000)).want(OTHER).done(ONE).check(ONE, "idle", &["collect 1", "answer 1"]);
     bench.after(ms(499)).check(ONE, "idle", &[]);
     bench.after(ms(1)).check(ONE, "idle", &["unload 1 0"]);
     // One is enough, and it does not come back while it would not fit.
     bench.after(ms(10_000)).check(ONE, "idle", &[]);
-    bench.room(ONE, 20).check(ONE, "loading", &["load 1 0"]);
+    bench.budget(ONE, 20).check(ONE, "loading", &["load 1 0"]);
 }
 
 #[test]
-fn what_runs_is_not_given_back() {
+fn running_model_is_not_unloaded_for_other_programs() {
     let mut bench = holds_two();
-    bench.after(ms(5000)).want(MODEL).room(ONE, 0).check(ONE, "busy", &[]);
+    bench.after(ms(5000)).want(MODEL).budget(ONE, 0).check(ONE, "busy", &[]);
     bench.done(ONE);
     assert_eq!(bench.actions, ["collect 1", "answer 1", "unload 1 1"]);
 }
@@ -113,7 +113,7 @@ fn settings_may_change_while_requests_wait() {
 }
 
 #[test]
-fn the_worst_goes_when_fewer_may_be_on() {
+fn worst_adapter_drains_when_the_maximum_falls() {
     let fewer = |bench: &mut Bench| {
         let settings = Settings { max: 1, ..bench.scheduler.world.settings.clone() };
         bench.on(Event::Configured { settings }).actions.clone()
@@ -126,18 +126,18 @@ fn the_worst_goes_when_fewer_may_be_on() {
     bench.set_mode(TWO, AdapterMode::On).request().request().check(ONE, "starting", &["start 1"]);
     assert_eq!(fewer(&mut bench), ["stop 1"]);
     // So does a fallback for which others come: it is none of them.
-    let (mut bench, only_fallbacks_usable) =
+    let (mut bench, fallback) =
         (Bench::new(&[(ONE, 0, false), (TWO, 1, false), (AdapterId(3), 9, true)]), AdapterId(3));
     bench
-        .set_mode(only_fallbacks_usable, AdapterMode::On)
-        .ready(only_fallbacks_usable, 1)
-        .set_mode(only_fallbacks_usable, AdapterMode::Auto);
+        .set_mode(fallback, AdapterMode::On)
+        .ready(fallback, 1)
+        .set_mode(fallback, AdapterMode::Auto);
     bench.request().request().check(TWO, "starting", &["start 2"]);
     assert_eq!(fewer(&mut bench), ["stop 2"]);
 }
 
 #[test]
-fn who_holds_most_is_told_by_the_limits_of_now() {
+fn largest_share_is_computed_from_the_present_limits() {
     let mut bench = Bench::bounded(100, 1000);
     // Thirty rows in one request are more of this queue than two requests.
     for (client, rows) in [(1, 30), (2, 1), (2, 1)] {
@@ -152,34 +152,34 @@ fn who_holds_most_is_told_by_the_limits_of_now() {
 }
 
 #[test]
-fn who_may_not_be_turned_on_has_no_room_to_offer() {
+fn memory_of_adapters_that_may_not_start_does_not_count() {
     let mut bench = Bench::two();
     bench.scheduler.world.settings.max = 1;
-    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 1000).room(ONE, 9);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 1000).budget(ONE, 9);
     bench.add(OTHER, sized(10)).after(ms(2000)).want(OTHER);
     bench.check(ONE, "loading", &["unload 1 0", "load 1 1"]);
 }
 
 #[test]
-fn what_is_being_loaded_needs_no_more_room() {
+fn loading_model_needs_no_more_memory() {
     let mut bench = Bench::two();
     bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
     // What it takes so far may pass for what others use.
-    bench.room(ONE, 5).check(TWO, "off", &[]);
+    bench.budget(ONE, 5).check(TWO, "off", &[]);
     bench.loaded(ONE, MODEL, &[(1, ms(10))]).check(ONE, "busy", &["run 1"]);
 }
 
 #[test]
-fn nothing_is_loaded_ahead_into_what_others_may_want_back() {
+fn nothing_is_loaded_ahead_into_memory_that_others_may_need() {
     let mut bench = Bench::one();
     bench.listed(&[(ONE, AdapterProfile { memory: Some(100), ..adapter(0, false) })]);
-    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 100).room(ONE, 29);
+    bench.set_mode(ONE, AdapterMode::On).opened(ONE).took(MODEL, 10, 100).budget(ONE, 29);
     bench.add(OTHER, sized(10)).after(ms(5000)).check(ONE, "idle", &[]);
-    bench.room(ONE, 30).check(ONE, "loading", &["load 1 1"]);
+    bench.budget(ONE, 30).check(ONE, "loading", &["load 1 1"]);
 }
 
 #[test]
-fn what_is_excluded_goes_though_it_was_wanted_on() {
+fn excluded_adapter_drains_even_in_mode_on() {
     let mut bench = Bench::two();
     bench.set_mode(ONE, AdapterMode::On).ready(ONE, 1).request();
     // A card that is merely not listed may still work.
@@ -192,14 +192,14 @@ fn what_is_excluded_goes_though_it_was_wanted_on() {
 }
 
 #[test]
-fn nobody_waits_for_who_is_excluded() {
+fn requests_do_not_wait_for_an_excluded_adapter() {
     let mut bench = Bench::busy();
     // Who is merely not listed any more does what it can.
     bench.request().listed(&[]).check(ONE, "busy", &[]);
     bench.on(Event::Excluded { adapters: vec![ONE] }).check(ONE, "draining", &["reject"]);
     // Nor is its room any reason to leave out another, or its company one to leave out a fallback.
     let mut bench = Bench::two();
-    bench.room(TWO, 9).request().check(ONE, "starting", &["start 1"]);
+    bench.budget(TWO, 9).request().check(ONE, "starting", &["start 1"]);
     bench.on(Event::Excluded { adapters: vec![ONE] });
     bench.check(TWO, "starting", &["stop 1", "start 2"]);
     let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 9, true)]);
@@ -209,7 +209,7 @@ fn nobody_waits_for_who_is_excluded() {
 }
 
 #[test]
-fn another_policy_begins_anew() {
+fn new_policy_resets_delayed_starts() {
     let mut bench = Bench::one();
     let by_rows = bench.scheduler.world.settings.clone();
     let policy =

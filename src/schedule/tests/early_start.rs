@@ -4,7 +4,7 @@ use super::*;
 
 /// An adapter that starts in 1 s, idles at 1 W, and a penalty of 100 J for a late request.
 pub(super) fn bench() -> Bench {
-    let mut bench = super::thrift::bench(&[(ONE, super::thrift::plain())]);
+    let mut bench = super::idling::bench(&[(ONE, super::idling::plain())]);
     bench.serve(profile(4));
     bench.scheduler.world.settings.early_starts = true;
     if let Policy::Cost { late_penalty_mj, .. } = &mut bench.scheduler.world.settings.policy {
@@ -47,7 +47,7 @@ impl Bench {
 }
 
 #[test]
-fn a_regular_client_finds_the_adapter_ready_and_it_is_off_meanwhile() {
+fn adapter_is_ready_for_a_regular_client_and_off_between_its_requests() {
     let mut bench = bench();
     assert_eq!(bench.regular(600, 7), 0, "nothing is known of it yet");
     let ready = bench.regular(600, 10);
@@ -57,7 +57,7 @@ fn a_regular_client_finds_the_adapter_ready_and_it_is_off_meanwhile() {
 }
 
 #[test]
-fn what_is_expected_and_does_not_come_is_not_waited_for() {
+fn adapter_turns_off_if_the_expected_client_sends_nothing() {
     let mut bench = bench();
     bench.regular(600, 12);
     bench.pass(30);
@@ -67,7 +67,7 @@ fn what_is_expected_and_does_not_come_is_not_waited_for() {
 }
 
 #[test]
-fn nothing_is_started_ahead_where_that_is_turned_off() {
+fn early_starts_can_be_disabled() {
     let mut bench = bench();
     bench.scheduler.world.settings.early_starts = false;
     assert_eq!(bench.regular(600, 12), 0);
@@ -89,7 +89,7 @@ fn minimum_does_not_turn_off_early() {
 fn adapter_that_the_operator_keeps_on_does_not_turn_off_early() {
     let mut bench = bench();
     bench.regular(600, 10);
-    bench.listed(&[(ONE, super::thrift::plain()), (TWO, super::thrift::plain())]);
+    bench.listed(&[(ONE, super::idling::plain()), (TWO, super::idling::plain())]);
     bench.set_mode(TWO, AdapterMode::On).opened(TWO).loaded(TWO, MODEL, &[(1, ms(10))]);
     bench.request().after(ms(10)).done(TWO).pass(60);
     assert_eq!([bench.state(ONE), bench.state(TWO)], ["off", "idle"]);
@@ -116,7 +116,7 @@ fn start_ahead_is_a_timeout() {
 }
 
 #[test]
-fn client_whose_pauses_differ_widely_is_not_expected() {
+fn client_with_irregular_pauses_is_not_expected() {
     use super::super::client_pattern::{ClientPattern, Costs};
     let costs = Costs { idle: 20.0, start: 65.6, miss: 5000.0, wait: 250.0 };
     let forecast = |step: u64| {
