@@ -68,9 +68,7 @@ fn text(reason: &Reason, at: Time, names: &DecisionNames<'_>) -> String {
             format!("idle, and no client is expected for the next {}", time(until.since(at)))
         }
         Reason::DidNotCome => "the expected client sent no request".to_owned(),
-        Reason::Served => {
-            "idle, and the clients that announced their requests were served".to_owned()
-        }
+        Reason::Served => "idle; the clients that announced their requests were served".to_owned(),
         Reason::Cheaper { saved_mj, start_mj, lasted } => format!(
             "saves energy: {} less for the work of other adapters in the last {}; a start costs {}",
             joules(saved_mj),
@@ -82,10 +80,10 @@ fn text(reason: &Reason, at: Time, names: &DecisionNames<'_>) -> String {
         Reason::Memory { needed, free } => {
             format!("another model needs {}; {} are free", bytes(needed), bytes(free))
         }
-        Reason::MemoryBudget { held, budget: room } => format!(
+        Reason::MemoryBudget { held, budget } => format!(
             "other programs need the memory: models use {}, their budget is {}",
             bytes(held),
-            bytes(room)
+            bytes(budget)
         ),
         Reason::Withdrawn => "the model is not served any more".to_owned(),
         Reason::Operator => "requested by the operator".to_owned(),
