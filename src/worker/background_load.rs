@@ -70,6 +70,7 @@ impl BackgroundLoad {
 
     /// Ends the load after its present step, without waiting for that.
     pub(super) fn abort(self) {
+        // `Relaxed` is sufficient: the flag guards no data, and a late read costs one more step.
         self.aborted.store(true, Ordering::Relaxed);
     }
 

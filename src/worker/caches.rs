@@ -18,11 +18,13 @@ pub fn set_up(folder: &Path, entry: &AdapterEntry) {
         autotune: autotune(entry.class),
         environment: EnvironmentConfig {
             name: database_name(entry),
+            // The default is a `target` folder of a cargo project around the working directory.
             path: CacheConfig::Directory(folder.to_owned()),
             ..EnvironmentConfig::default()
         },
         ..CubeClRuntimeConfig::default()
     };
+    // This panics once cubecl has read its configuration, which it does for the first device.
     CubeClRuntimeConfig::set(config);
 }
 

@@ -39,6 +39,7 @@ fn compared(loaded: &mut Loaded) -> Result<Option<String>, ModelError> {
     let max_rows = loaded.max_rows;
     let typical = loaded.warm_up_inputs(1).into_iter().next();
     let typical = typical.unwrap_or_default();
+    // Fixed seeds, so that each load of a model has the same result.
     let [one, two] = [1u64, 2].map(|seed| invented(&typical, seed));
     let joined = |rows: Vec<&Tensors>| {
         let rows = rows.into_iter().cloned().collect();
@@ -53,6 +54,7 @@ fn compared(loaded: &mut Loaded) -> Result<Option<String>, ModelError> {
             "two rows together differ from the same rows apart: {difference}"
         )));
     }
+    // Three rows are a bucket of their own there (`max_rows`), so that nothing is padded.
     if max_rows < 4 {
         return Ok(None);
     }

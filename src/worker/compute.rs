@@ -131,6 +131,7 @@ pub(super) fn run(
     compute.checks.interval = spec.options.check;
     compute.cancelled = cancelled;
     compute.caches = spec.cache_dir;
+    // A device has one queue, and its kernels are compiled by the thread that runs them.
     compute.loads_in_background = spec.adapter.api == Api::Cpu;
     if let Err(error) = compute.serve(&work) {
         tracing::error!("the link broke: {error}");
@@ -160,6 +161,8 @@ fn open_device(
     let begin = clock::now();
     let entry = &spec.adapter;
     caches::set_up(&spec.cache_dir, entry);
+    // The lock was taken before the rights were dropped. Its error is reported only here, since
+    // the first message must be `Hello`.
     let lock = lock.map_err(unfit_lock)?;
     let (device, probe) = if entry.api == Api::Cpu {
         // There is nothing to check that a panic would not tell.
@@ -187,6 +190,7 @@ fn open_gpu(entry: &AdapterEntry, sender: &WorkerSender) -> Result<(Device, Prob
     report_progress("opening the device").map_err(UnfitError::device)?;
     let opened = open::open(entry).map_err(UnfitError::device)?;
     report_progress("checking the device").map_err(UnfitError::device)?;
+    // Check and probe use wgpu alone, so that burn never uses a device that computes wrongly.
     check::check(&opened.device, &opened.queue).map_err(|error| {
         let why = match error {
             check::CheckError::Wrong { .. } => Unfit::WrongAnswer,
@@ -242,6 +246,7 @@ impl ComputeThread {
                     Ok(job) => self.perform(job)?,
                     Err(RecvTimeoutError::Timeout) if self.stale => self.report_memory()?,
                     Err(RecvTimeoutError::Timeout) if self.passes_self_check() => {}
+                    // The check has failed and `Unfit` was sent; the server ends the process.
                     Err(RecvTimeoutError::Timeout) => return Ok(()),
                     Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 }
@@ -404,6 +409,7 @@ impl ComputeThread {
     fn free<T>(&self, holder: T) {
         let freed = guarded(|| {
             drop(holder);
+            // Dropped tensors stay reserved in cubecl's memory pools until this call.
             self.device.memory_cleanup();
         });
         if let Err(panic) = freed {
@@ -469,6 +475,7 @@ impl ComputeThread {
         let loaded = models.get_mut(model).ok_or_else(missing)?;
         let inputs = tensors_from(headers, body);
         let inputs = inputs.map_err(|error| ModelError::Input(error.to_string()))?;
+        // A number that does not fit exceeds `max_rows`, and is rejected as such.
         let rows = usize::try_from(*rows).unwrap_or(usize::MAX);
         if slices.is_empty() {
             return faults.step(|| loaded.run(&inputs, rows, *slow, begin));

@@ -52,6 +52,7 @@ mod linux {
     /// Models and drivers may lie anywhere. Nothing may be executed, wherever it lies.
     const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     const USE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{WriteFile | Truncate | IoctlDev});
+    // `Refer` permits a rename from one folder to another; landlock denies it otherwise.
     const KEEP: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
         WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
     });
@@ -129,6 +130,7 @@ mod linux {
             refused.insert(call, vec![unless_local()?]);
         }
         if cfg!(target_arch = "x86_64") {
+            // x32 has the audit architecture of x86-64, so that the filter would pass its numbers.
             let twins: Vec<_> =
                 refused.iter().map(|(call, when)| (call | X32, when.clone())).collect();
             refused.extend(twins);
@@ -145,6 +147,8 @@ mod linux {
     /// models of all users among it.
     fn give_up_root() -> anyhow::Result<()> {
         let has = capabilities(None)?;
+        // Without CAP_SYS_PTRACE: a worker with all capabilities of root could read the environment
+        // of the server (found by a test).
         let kept = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
         let (effective, permitted) = (has.effective & kept, has.permitted & kept);
         let inheritable = CapabilitySet::empty();
@@ -155,6 +159,7 @@ mod linux {
     /// Sockets of any family but the machine's own.
     fn unless_local() -> anyhow::Result<SeccompRule> {
         let local = u64::from(libc::AF_UNIX.unsigned_abs());
+        // The argument is an `int`: only the lower 32 bits of the register are defined.
         let other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, local)?;
         Ok(SeccompRule::new(vec![other])?)
     }

@@ -101,6 +101,7 @@ impl Faults {
             Injected::Crash => std::process::abort(),
             Injected::Hang => hang(),
             Injected::Freeze => freeze(),
+            // `step` doubles the time before its first use.
             Injected::SlowDeath => self.dying = Some(DYING / 2),
             Injected::DeviceLost => self.lost = true,
             Injected::Refuse => return refused("the device refuses"),

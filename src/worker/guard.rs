@@ -28,6 +28,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 /// A message header has a bound, and a log one line for each thing said; what a compiler or a
 /// driver has to say has neither.
 pub(super) fn shortened(error: &impl std::fmt::Display) -> String {
+    // At most 16 KiB of UTF-8; a header may have 256 KiB (`wire/frame.rs`).
     const CHARS_MAX: usize = 4096;
     let text = error.to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());

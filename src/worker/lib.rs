@@ -66,6 +66,7 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
     // Before any thread, driver and file of a model.
     let confinement = drop_rights(&spec);
     sender.send(FromWorker::Hello { version: VERSION.to_owned(), token: spec.token.clone() })?;
+    // All that the server may send fits, so that the link thread never waits for this channel.
     let (jobs, work) = mpsc::sync_channel(BATCHES_MAX + CONTROL_MAX);
     let cancelled = Cancelled::default();
     let inbox = Inbox::new(&spec, &sender, jobs)?;

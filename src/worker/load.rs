@@ -71,8 +71,10 @@ impl OngoingLoad {
             }
         };
         *time += begin.elapsed();
+        // Measured per step, since batches of other models run between the steps.
         let taken = growth(before, in_use(tools.device));
         self.grown = self.grown.zip(taken).map(|(sum, taken)| sum.saturating_add(taken));
+        // Only kernels that are new in the caches make the next load shorter.
         if last && cached_bytes(tools.caches) > cached {
             self.tuning = Some(tuning::total().saturating_sub(tuned));
         }
@@ -103,6 +105,8 @@ fn read(info: &ModelInfo, tools: &Tools<'_>) -> Result<Loaded, ModelError> {
     let files = info.files()?;
     let context = LoadContext { info, files: &files, device: tools.device };
     let mut model = tools.corruption.wrap(tools.registry.load(&context)?);
+    // The sample is run before the warm-up, so that a wrong model fails before the kernels of all
+    // buckets are compiled.
     let (golden, max_rows) = (golden::sample(&files, info)?, info.batch.max_rows);
     golden.iter().try_for_each(|sample| sample.check(model.as_mut(), max_rows))?;
     let name = info.name.clone();

@@ -69,6 +69,7 @@ impl ModelFiles {
     pub(super) fn serve(mut self, messages: &Receiver<(ToWorker, Bytes)>) -> anyhow::Result<()> {
         while let Ok((message, body)) = messages.recv() {
             match message {
+                // An embedded model is a part of the program, so that it has no files.
                 ToWorker::Load(load) if load.info.source == ModelSource::Embedded => {
                     self.forward(ComputeJob::new(ToWorker::Load(load), body))?;
                 }
@@ -114,6 +115,7 @@ impl ModelFiles {
     }
 
     fn answered(&mut self, answer: FilesAnswer, body: &[u8]) -> anyhow::Result<()> {
+        // Answers to a transfer that was given up may still be on their way.
         if answer.transfer() != self.number || self.waiting.is_empty() {
             return Ok(());
         }
@@ -147,6 +149,7 @@ impl ModelFiles {
             FilesAnswer::Piece { id, .. } => {
                 let Some(mut transfer) = self.transfer.take() else { return Ok(Vec::new()) };
                 transfer.put(id, body)?;
+                // The `WINDOW - 1` missing pieces before this one have already been requested.
                 let requests = self.request(&transfer, WINDOW - 1).into_iter().collect();
                 self.transfer = Some(transfer);
                 Ok(requests)

@@ -32,10 +32,12 @@ pub(super) fn follow(entry: &AdapterEntry, sender: WorkerSender) {
 
 fn report(pci: &str, sender: &WorkerSender) -> anyhow::Result<()> {
     let nvml = Nvml::init()?;
+    // The address identifies the card: NVML's order of devices need not be that of Vulkan.
     let device = nvml.device_by_pci_bus_id(pci)?;
     loop {
         let reading = read(&device);
         if reading.is_empty() {
+            // A card that answers no query at first is not polled for the life of the worker.
             return Ok(());
         }
         sender.send(FromWorker::Reading(reading))?;
@@ -48,11 +50,13 @@ fn read(device: &Device<'_>) -> Reading {
     let memory = device.memory_info().ok();
     let celsius = device.temperature(TemperatureSensor::Gpu).ok();
     Reading {
+        // NVML reports percent and milliwatts; `Reading` has shares of 1 and watts.
         utilisation: device.utilization_rates().ok().map(|rates| f64::from(rates.gpu) / 1e2),
         power_watts: device.power_usage().ok().map(|milli| f64::from(milli) / 1e3),
         temperature_celsius: celsius.map(f64::from),
         memory_used_bytes: memory.as_ref().map(|memory| memory.used),
         memory_total_bytes: memory.as_ref().map(|memory| memory.total),
+        // The worker has opened the card, which keeps it out of its low-power state.
         asleep: false,
         source: "nvml".to_owned(),
     }

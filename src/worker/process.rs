@@ -47,6 +47,8 @@ pub(super) fn limit_resources(bytes_max: u64) {
     if let Err(error) = nice(LOWEST_PRIORITY) {
         tracing::debug!("failed to lower the priority: {error}");
     }
+    // RLIMIT_DATA includes private mappings since Linux 4.7 (getrlimit(2)). RLIMIT_AS would also
+    // count mapped files and reserved addresses.
     let limit = Rlimit { current: Some(bytes_max), maximum: Some(bytes_max) };
     if let Err(error) = setrlimit(Resource::Data, limit) {
         tracing::debug!("failed to bound the memory: {error}");

@@ -38,6 +38,8 @@ impl SelfChecks {
 
     /// Counts the load of a model as a check: a load runs the golden sample.
     pub(super) fn loaded(&mut self) {
+        // Otherwise a load that took longer than the interval was checked again at once, and an
+        // adapter that computed wrongly after its load never reached its shadow run.
         self.last = clock::now();
     }
 
@@ -46,6 +48,8 @@ impl SelfChecks {
         if !self.due_in().is_zero() {
             return None;
         }
+        // Set even if no model can be checked: otherwise the next wait would be zero, and the
+        // thread would spin.
         self.last = clock::now();
         let behind = models.range((Bound::Excluded(self.model), Bound::Unbounded));
         let mut turn = behind.chain(models.range(..=self.model));

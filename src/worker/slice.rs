@@ -49,6 +49,7 @@ impl Slice<'_> {
         let mut sequences = Sequences { generator: generator(model)?, left: BTreeMap::new() };
         let begun = sequences.begin(inputs, rows);
         let outcome = begun.and_then(|()| self.steps(&signature, &mut sequences));
+        // A sequence with more to give is begun anew by the next slice, on any adapter.
         sequences.end_all();
         outcome
     }
@@ -68,6 +69,7 @@ impl Slice<'_> {
                 sequences.note(&step)?;
                 self.send(signature, step)?;
             }
+            // Tested after a step, so that each slice makes progress.
             if begin.elapsed() >= SLICE_MAX {
                 return Ok(());
             }
@@ -89,6 +91,7 @@ impl Slice<'_> {
             true => step.outputs,
             false => check_outputs(signature, step.outputs, 1)?,
         };
+        // A step may give a sequence no answer; an empty message would only use the link.
         if outputs.0.is_empty() && !last {
             return Ok(());
         }
@@ -101,6 +104,7 @@ impl Slice<'_> {
 
 impl Sequences<'_> {
     fn begin(&mut self, inputs: &Tensors, rows: &[TimeSlice]) -> Result<(), ModelError> {
+        // A row is only part of the batch if its reader has no free places.
         for (at, slice) in rows.iter().enumerate().filter(|(_, slice)| slice.answers_max > 0) {
             let row = inputs.slice_rows(at, 1);
             let row = row.map_err(|error| ModelError::Input(error.to_string()))?;
@@ -115,6 +119,7 @@ impl Sequences<'_> {
         let unknown =
             || ModelError::Broken(format!("it answered sequence {}, which has ended", step.key));
         let left = self.left.get_mut(&step.key).ok_or_else(unknown)?;
+        // This cannot underflow: a sequence that reaches 0 is ended below.
         *left -= u64::from(!step.outputs.0.is_empty());
         if step.last {
             self.left.remove(&step.key);

@@ -31,6 +31,7 @@ struct Tunings {
 
 impl Tunings {
     fn begin(&mut self, now: Instant) {
+        // A tuning that fails logs no result; it ends here, with the begin of the next one.
         self.end(now);
         self.begun = Some(now);
     }
@@ -57,6 +58,8 @@ struct Watch;
 
 impl<S: Subscriber> Layer<S> for Watch {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        // cubecl logs through the `log` crate: before the normalisation, all of its events have
+        // the target "log".
         let normal = event.normalized_metadata();
         let target = normal.as_ref().map_or(event.metadata().target(), |meta| meta.target());
         let mut tunings = TUNINGS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,6 +81,7 @@ pub(super) fn cached_bytes(folder: &Path) -> u64 {
             let Ok(facts) = entry.metadata() else { continue };
             files += 1;
             if files > FILES_MAX {
+                // The sum is only compared with an earlier one: a partial sum is sufficient.
                 return bytes;
             }
             match facts.is_dir() {

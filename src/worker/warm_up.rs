@@ -96,6 +96,7 @@ impl WarmUpRuns {
         if let Some(rows) = self.next_larger() {
             tools.report_progress(format!("timing {name} ({rows} rows)"))?;
             self.buckets.push((rows, Duration::MAX));
+            // `larger` runs the new bucket. Without this count it was warmed up a second time.
             self.warmed += datatypes;
             match self.larger(loaded, rows, tools.slow) {
                 // The sizes so far are good.
@@ -140,6 +141,7 @@ impl WarmUpRuns {
         let batch = Duration::from_micros(took);
         let pays = batch < SHORT || (batch < LONG && gain);
         let next = (rows as usize).checked_mul(2)?;
+        // The next batch has twice the bytes of the last one, hence the half.
         (largest && pays && next <= most && self.bytes <= GROWN_BYTES_MAX / 2).then_some(next)
     }
 
@@ -154,8 +156,11 @@ impl WarmUpRuns {
         self.rows = *rows;
         let begin = clock::now();
         if let Some(inputs) = loaded.warm_up_inputs(*rows).get(datatype) {
+            // Without the artificial delay of tests (`Slow`), since this run is not measured.
             loaded.run(inputs, *rows, None, begin)?;
         }
+        // A first run includes the compilation of kernels, so that the shortest of several runs is
+        // the best estimate.
         *shortest = begin.elapsed().min(*shortest);
         Ok(())
     }
@@ -190,6 +195,7 @@ impl WarmUpRuns {
         }
         let (largest, took) = *self.buckets.last()?;
         let timed = self.measured.last().is_some_and(|(rows, _)| *rows as usize == largest);
+        // The runs of the warm-up had no artificial delay; the timed run will have it.
         let least = slow.map_or(Duration::ZERO, |slow| slow.least(largest));
         (!timed && took.max(least) < LARGEST_MAX).then_some(largest)
     }
