@@ -33,7 +33,7 @@ use server::keys::{self, Scope};
 use simulate::{self, SimulateArgs};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use top::{self, TopArgs};
+use top::{self, BenchArgs, TopArgs};
 
 /// Elastic model serving on every GPU in the box
 #[derive(Parser)]
@@ -53,6 +53,8 @@ enum Command {
     Models(ModelsArgs),
     /// Watch a running server in the terminal
     Top(TopArgs),
+    /// Measure a model of a running server in steps of increasing concurrency
+    Bench(BenchArgs),
     /// Create an API key: print it to stderr, and its entry for the file of keys to stdout
     Key(KeyArgs),
     /// Try elastic policies on a recorded trace, in virtual time
@@ -159,6 +161,7 @@ fn execute(command: Command, warnings: &[String], registry: Registry) -> anyhow:
         Command::Doctor(args) => {
             return begin().and_then(|()| doctor::doctor(&args, &registry));
         }
+        Command::Bench(args) => begin().and_then(|()| print(&top::bench(&args)?))?,
         Command::Completions(args) => completions::completions(&args)?,
         Command::Man(args) => completions::man(&args)?,
         // A log would write into the live view.

@@ -5,7 +5,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use config::{ServeArgs, renamed_flag, unknown_variables};
 use std::collections::BTreeSet;
-use top::TopArgs;
+use top::{BenchArgs, ConnectionArgs, TopArgs};
 use types::key_file;
 
 /// A parsed command line.
@@ -35,7 +35,8 @@ pub(super) fn parse() -> Given {
             keys.prefer_arguments(api_key, api_key_file);
             sources(["latency_target", "slo"]).prefer_arguments(latency_target, slo);
         }
-        Command::Top(TopArgs { api_key, api_key_file, .. }) => {
+        Command::Top(TopArgs { connection, .. }) | Command::Bench(BenchArgs { connection, .. }) => {
+            let ConnectionArgs { api_key, api_key_file, .. } = connection;
             keys.prefer_arguments(api_key, api_key_file);
             warnings
                 .extend(api_key_file.as_ref().and_then(|file| key_file::readers(file, "API key")));

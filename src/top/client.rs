@@ -153,6 +153,20 @@ impl ServerClient {
         read(&self.checked(answer)?)
     }
 
+    /// Starts the load generator of the server.
+    pub(crate) fn start_load(
+        &self,
+        model: &str,
+        concurrency: u64,
+        seconds: u64,
+    ) -> Result<(), Trouble> {
+        let body = serde_json::json!({
+            "model": model, "concurrency": concurrency, "seconds": seconds
+        });
+        let answer = self.send(Method::POST, &["api", "load"], body.to_string())?;
+        self.checked(answer).map(drop)
+    }
+
     fn set_mode(&self, change: &ModeChange) -> Result<(), Trouble> {
         let body = serde_json::json!({ "mode": change.mode.as_str() }).to_string();
         let answer = self.send(Method::POST, &["api", "adapters", change.adapter.raw()], body)?;

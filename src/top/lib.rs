@@ -9,6 +9,7 @@
 
 pub mod advice;
 mod app;
+mod bench;
 mod client;
 mod draw;
 mod history;
@@ -23,6 +24,7 @@ mod view;
 pub use advice::advice;
 use anyhow::{Context, bail, ensure};
 use app::{App, Effect};
+pub use bench::{BenchArgs, bench};
 use clap::builder::FalseyValueParser;
 use client::{ModeChange, ServerClient, ServerReport};
 use look::Look;
@@ -43,9 +45,9 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Columns of a frame for a destination without a width.
 const PLAIN_COLUMNS: u16 = 120;
 
-/// Arguments: the server to watch, and the options of the view.
+/// Arguments: a running server, and the key for it.
 #[derive(clap::Args, Debug)]
-pub struct TopArgs {
+pub struct ConnectionArgs {
     /// URL of the server
     #[arg(
         long,
@@ -53,7 +55,7 @@ pub struct TopArgs {
         value_name = "URL",
         default_value = "http://127.0.0.1:8000"
     )]
-    url: String,
+    pub url: String,
     /// The server's API key; every user of this machine can read arguments, so prefer
     /// `--api-key-file`
     #[arg(long, env = "CONCERTINA_API_KEY", value_name = "KEY", hide_env_values = true)]
@@ -64,7 +66,25 @@ pub struct TopArgs {
     /// PEM file of the authority that issued the server's certificate, if this system does not
     /// trust it
     #[arg(long, env = "CONCERTINA_CA", value_name = "FILE")]
-    ca: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
+}
+
+impl ConnectionArgs {
+    /// Creates a client of the server.
+    ///
+    /// # Errors
+    /// If the URL, the key or the file of the authority is invalid.
+    fn connect(&self) -> anyhow::Result<ServerClient> {
+        let key = (self.api_key.as_deref(), self.api_key_file.as_deref());
+        connect(&self.url, key, self.ca.as_deref())
+    }
+}
+
+/// Arguments: the server to watch, and the options of the view.
+#[derive(clap::Args, Debug)]
+pub struct TopArgs {
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
     /// Interval between two updates
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     interval: Duration,
@@ -118,8 +138,7 @@ pub fn recording(
 
 /// Shows the server until the user quits; if the view is not live, returns one frame to be printed.
 pub fn run(args: &TopArgs) -> anyhow::Result<Option<String>> {
-    let key = (args.api_key.as_deref(), args.api_key_file.as_deref());
-    let client = connect(&args.url, key, args.ca.as_deref())?;
+    let client = args.connection.connect()?;
     if args.is_live() {
         return live(client, args).map(|()| None);
     }

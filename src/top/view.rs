@@ -358,6 +358,11 @@ pub(crate) struct ReceivedLoad {
     pub(crate) model: CleanText,
     pub(crate) concurrency: OptionalNumber,
     pub(crate) running: Flag,
+    pub(crate) answered: OptionalNumber,
+    pub(crate) failed: OptionalNumber,
+    pub(crate) p50_ms: OptionalNumber,
+    pub(crate) p99_ms: OptionalNumber,
+    pub(crate) last_error: CleanText,
 }
 
 #[cfg(test)]

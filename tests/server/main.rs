@@ -9,6 +9,8 @@
 mod admitted;
 /// Invalid requests, and the errors with which they are answered.
 mod bad_input;
+/// Measurements of a running server from a terminal.
+mod bench;
 /// Cards that no graphics API lists; names and modes of adapters.
 mod cards;
 /// Models that are loaded, unloaded and replaced while the server runs.
