@@ -121,6 +121,7 @@ impl Core {
         match action {
             Action::Start { adapter, incarnation } => self.fleet.start(adapter, incarnation),
             Action::Load { adapter, model, max_rows, .. } => {
+                // Shapes wait under numbers until a load or the file needs them under names.
                 self.learned_profiles.enter_shapes(&self.catalogue);
                 if let Some(info) = self.catalogue.get(model) {
                     let shapes = self.learned_profiles.shapes(&learned_profiles::key(info));
@@ -149,6 +150,7 @@ impl Core {
 
     fn send_batch(&mut self, adapter: AdapterId, batch: Batch) {
         if let Some(other) = batch.repeats {
+            // A shadow run answers no request, so that it has no queue times.
             self.expect_same_outputs(adapter, batch.id, other);
         } else {
             let time = self.time();

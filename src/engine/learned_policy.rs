@@ -62,6 +62,8 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 /// Keeps the time from the previous file if both denote the same time.
 fn settle(ms: &mut u64, old: Option<u64>) {
     if let Some(old) = old.filter(|old| old.abs_diff(*ms) <= SAME_MS) {
+        // Times are computed from durations: without this, a different reading of the clock would
+        // cause a write although nothing was learned.
         *ms = old;
     }
 }
@@ -134,6 +136,7 @@ impl StoredPolicy {
         let down = down.filter(|down| *down < AGE_MAX);
         let ago = |at_ms: u64| {
             let ago = self.written_ms.checked_sub(at_ms).map(Duration::from_millis);
+            // With a clock that was set back, or an old file, the times in it have no meaning.
             ago.filter(|ago| down.is_some() && *ago < AGE_MAX)
         };
         let gaps = |all: &[u64]| all.iter().map(|ms| Duration::from_millis(*ms)).collect();

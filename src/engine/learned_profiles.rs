@@ -192,6 +192,8 @@ impl LearnedProfiles {
         let known = adapters.entry(adapter.id.clone()).or_default();
         let driver = driver(adapter);
         if known.driver != driver {
+            // `first_load_us` stays: after an update of driver or program the next load tunes
+            // kernels again, and takes as long as the first one did.
             known.models.values_mut().for_each(|replica| replica.load_us = None);
             known.driver = driver;
         }
@@ -270,6 +272,7 @@ impl LearnedProfiles {
     /// The path and text of the file, if it has to be rewritten. At the end it always has, to
     /// record when the server stopped.
     pub(crate) fn changed(&mut self, at_end: bool) -> Option<(PathBuf, Vec<u8>)> {
+        // A new time of writing alone must not cause a write.
         self.written.policy.written_ms = self.learned.policy.written_ms;
         if self.learned == self.written && !at_end {
             return None;

@@ -11,6 +11,7 @@ pub(crate) fn keep_mode(core: &mut Core, adapter: AdapterId, mode: Mode) {
         return;
     };
     if let Some((path, text)) = core.modes.set(&id, mode) {
+        // The driver must not wait for a disk.
         tokio::task::spawn_blocking(move || {
             if let Err(error) = write(&path, &text) {
                 let path = path.display();

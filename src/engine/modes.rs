@@ -37,6 +37,7 @@ impl Modes {
 
     /// Records a mode; returns the path and text of the file if it has to be rewritten.
     pub(crate) fn set(&mut self, adapter: &str, mode: Mode) -> Option<(PathBuf, Vec<u8>)> {
+        // Otherwise the next listing would restore the mode of the earlier run.
         self.waiting.remove(adapter);
         let new = match mode {
             Mode::Auto => None,

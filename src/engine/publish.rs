@@ -124,6 +124,7 @@ impl Publisher {
             self.decisions.pop_front();
         }
         if view.model.is_none() {
+            // Decisions that name a model are loads and unloads.
             self.last.insert(view.adapter.clone(), view.clone());
         }
         self.decisions.push_back(view);
@@ -150,6 +151,7 @@ impl Publisher {
 
     /// Logs a warning once for each model with a latency target that cannot be met.
     fn warn_of_targets(&mut self, sources: &SnapshotSources<'_>) {
+        // Numbers are never reused, so that entries of removed models would accumulate.
         self.warned.retain(|id| sources.catalogue.get(*id).is_some());
         for (id, CatalogueEntry { info, .. }) in sources.catalogue.all() {
             if let Some(text) = targets::unmet(sources.scheduler, id)

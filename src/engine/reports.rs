@@ -113,6 +113,7 @@ fn failed(
     (cause, error): (Cause, String),
 ) -> Failure {
     let failure = match cause {
+        // The scheduler halves the batch until it finds the request that fails alone.
         Cause::Input | Cause::Model | Cause::Rows | Cause::Machine => Failure::Input,
         Cause::Device | Cause::WrongAnswer => Failure::Device,
         Cause::Memory => Failure::Memory,
@@ -121,6 +122,7 @@ fn failed(
         core.fleet.fault(adapter, &error);
     }
     let kind = match cause {
+        // The only error that the client can correct (422); all others are 500.
         Cause::Input => ErrorKind::Unprocessable,
         Cause::Model
         | Cause::Device
@@ -202,5 +204,6 @@ fn exited(core: &mut Core, adapter: AdapterId, incarnation: Incarnation, exit: E
     if let Some(model) = loading {
         core.fleet.killed_loading(model);
     }
+    // Not a fault of the adapter: the kernel chose this process because memory ran out.
     Event::OutOfMemory { adapter, incarnation, model: loading }
 }

@@ -22,6 +22,7 @@ pub(crate) fn reconfigure(core: &mut Core, new: LiveConfig) -> Event {
     for (model, profile) in profiles(&core.catalogue, core.config.live.slo) {
         core.turn(Event::ModelAdded { model, profile });
     }
+    // The choice of adapters takes effect with a listing.
     discovery::list_now(core);
     Event::Configured { settings: core.config.live.settings.clone() }
 }

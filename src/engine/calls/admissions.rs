@@ -62,6 +62,7 @@ impl Admissions {
     /// Waits until no request is open, or until `deadline`.
     pub(crate) async fn all_ended(&self, deadline: Instant) {
         loop {
+            // `notify_one` keeps a permit: an end between the check and the wait is not missed.
             let ended = self.shared.ended.notified();
             if self.oldest().is_none() || clock::now() >= deadline {
                 return;
@@ -101,6 +102,7 @@ impl Drop for Admission {
         let Some(count) = state.open.get_mut(&generation) else { return };
         *count -= 1;
         if *count == 0 {
+            // `oldest` reads the first key, so that no entry without requests may remain.
             state.open.remove(&generation);
             self.shared.ended.notify_one();
         }

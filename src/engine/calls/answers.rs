@@ -19,6 +19,7 @@ impl Core {
         other: BatchId,
     ) {
         if let Some(BatchOutcome::Outputs(outputs, _)) = self.outcomes.get(&other) {
+            // The tensors share their bytes, so that nothing is copied.
             self.shadows.expect(adapter, batch, outputs.clone());
         }
     }
@@ -101,6 +102,7 @@ impl Core {
             }
             other => {
                 let fault = self.environment.fault();
+                // If no process can be started, the reason is the environment of the server.
                 let fault = fault.filter(|_| matches!(other, Reject::NoAdapter { .. }));
                 fault.map_or_else(|| rejection(other), Error::unavailable)
             }
@@ -109,6 +111,7 @@ impl Core {
     }
 
     pub(crate) fn reject_with(&mut self, request: RequestId, cause: &'static str, error: Error) {
+        // Before the removal, since only a pending request has a slice to cancel.
         self.cancel_slice(request);
         if let Some(pending) = self.requests.remove(request) {
             let took = self.time().since(pending.arrived);

@@ -94,6 +94,7 @@ impl EngineHandle {
     }
 
     fn cancel_on_drop(&self) -> CancelOnDrop {
+        // The numbers must only be unique; no other memory access depends on their order.
         let id = RequestId(self.requests.fetch_add(1, Ordering::Relaxed));
         CancelOnDrop { id, cancels: Some(self.cancels.clone()) }
     }
@@ -103,6 +104,7 @@ impl EngineHandle {
         let held = is_own.then(|| self.memory.of(call.client).charge(call.inputs.bytes()));
         let held = held.transpose().map_err(|full| self.memory_rejection(&call.model, full))?;
         let model = call.model.clone();
+        // A call that waited here for a place would escape the limits of the queue.
         let submitted = self.calls.try_send(Submitted { id, call, reply, held });
         submitted.map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
@@ -253,6 +255,7 @@ impl EngineHandle {
     /// 503 if too many control requests are pending, or if the server is shutting down.
     pub fn configure(&self, config: LiveConfig) -> Result<(), Error> {
         self.send_control(Control::Configure(Box::new(config)))?;
+        // /api/whatif compares this number: a reload by SIGHUP also makes its answer old.
         self.configured.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -264,6 +267,7 @@ impl EngineHandle {
 
     /// Ends admission, answers the admitted requests and stops every worker.
     pub async fn shut_down(&self) {
+        // First, so that the number of requests for which the driver waits can only fall.
         self.admissions.close();
         // The send fails only if the driver has already ended.
         let _ = self.controls.send(Control::Shutdown).await;

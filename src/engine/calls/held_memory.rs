@@ -119,17 +119,20 @@ impl Memory {
     /// Increases the charge `held` if enough memory is free. The last parts are reserved for
     /// clients that hold little, so that one client cannot exclude the others.
     fn add(&self, held: &HeldMemory, bytes: usize) -> Result<(), Full> {
+        // An empty charge must not enter its client: clients that hold nothing are absent.
         if bytes == 0 {
             return Ok(());
         }
         let mut used = lock(&self.used);
         let request = held.own.load(Ordering::Relaxed);
         if request.checked_add(bytes).is_none_or(|own| own > self.max) {
+            // Tested first: a retry of this request cannot succeed, so that it is 413 and not 429.
             return Err(Full::Never(self.max));
         }
         let sum = used.bytes.checked_add(bytes).filter(|sum| *sum <= self.max).ok_or(Full::Now)?;
         if let Some(client) = held.client {
             let own = used.clients.get(&client).copied().unwrap_or_default().saturating_add(bytes);
+            // A request may use the whole bound while no other one holds memory.
             let is_alone = used.bytes == request;
             if sum > self.max / PARTS * held.parts && own > self.max / PARTS && !is_alone {
                 return Err(Full::Now);

@@ -77,6 +77,7 @@ impl PartialAnswerSender {
     /// A future that ends when there is space for a whole slice, or when the reader was dropped.
     pub(crate) fn wait_for_places(&self) -> impl Future<Output = ()> + Send + use<> {
         let sender = self.sender.clone();
+        // The permits are dropped at once: only the driver sends, so that the places stay free.
         async move { _ = sender.reserve_many(SLICE_ANSWERS_MAX + 1).await }
     }
 

@@ -156,6 +156,7 @@ async fn around(
         }
     };
     let prepared: Vec<PipelineRow> =
+        // `buffered` keeps the order of the rows, unlike `buffer_unordered`.
         stream::iter(sent).map(prepare).buffered(FAN_OUT).try_collect().await?;
     let (facts, inputs): (Vec<_>, Vec<_>) =
         prepared.into_iter().map(|row| (row.facts, row.inputs)).unzip();
@@ -200,12 +201,14 @@ async fn rows_through(
         && let Ok(all) = Tensors::concat_rows(rows.clone())
         && !rows.is_empty()
     {
+        // The joined copy replaces the rows while the call waits for an adapter.
         drop(rows);
         let answer = framed(engine, model, charged(all, held), terms).await?;
         let count = answer.outputs.rows().map_err(broken)?;
         let row = |at| answer.outputs.slice_rows(at, 1).map_err(broken);
         return Ok(((0..count).map(row).collect::<Result<_, _>>()?, CallSummary::from(&answer)));
     }
+    // Rows of different shapes are not joined, so that no copy is charged.
     drop(held);
     let run = |row| framed(engine, model, row, terms);
     let answers: Vec<InferAnswer> =
@@ -344,6 +347,7 @@ async fn crop(
                 Picture::of_file(&file, budget)?.crops(&polygons, budget)
             };
             let (pictures, mut held) = on_host(engine, model, terms, work).await?;
+            // The decoded image is dropped; only its crops remain.
             held.shrink_to(pictures.iter().map(Picture::bytes).sum());
             Ok((pictures, held))
         }
@@ -365,6 +369,7 @@ async fn on_host<T: Send + 'static>(
     let step = move || {
         // The thread keeps its permit even if the client has disconnected.
         let _permit = permit;
+        // `BadRow::Memory` carries no reason, so that the reason of the charge is kept here.
         let mut full = None;
         let mut budget = |bytes| held.grow(bytes).map_err(|error| full = Some(error)).is_ok();
         let done = work(&mut budget);

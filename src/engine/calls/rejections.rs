@@ -6,6 +6,7 @@ use types::error::{Error, ErrorKind};
 use wire::Cause;
 
 /// Minimum of the delay before a retry that clients receive.
+// `Retry-After` has whole seconds (RFC 9110, section 10.2.3), and 0 means an immediate retry.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 
 /// The error of a failed load.

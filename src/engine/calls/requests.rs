@@ -74,6 +74,7 @@ impl Requests {
     pub(crate) fn insert(&mut self, submitted: Submitted, model: ModelId, now: Time) -> Arrival {
         let Submitted { id, call, reply, held } = submitted;
         let key = shape_key(&call);
+        // 0 stands for models with fixed shapes; `number` begins with 1.
         let number = key.clone().map_or(0, |key| self.number(key));
         let row_bytes = call.inputs.bytes() / call.rows.max(1);
         // At most 64, the bits of a word.
@@ -146,6 +147,7 @@ impl Requests {
         {
             *users -= 1;
             if *users == 0 {
+                // Otherwise clients could enlarge the map without limit by ever new shapes.
                 self.shapes.remove(key);
             }
         }
@@ -157,6 +159,7 @@ impl Requests {
         let mut waits = Vec::with_capacity(batch.parts.len());
         for part in &batch.parts {
             if let Some(pending) = self.pending.get_mut(&part.request) {
+                // A retry of the first rows extends the queue time; a later time slice does not.
                 let again = part.first == 0 && pending.waits_since == pending.arrived;
                 pending.started = pending.started.filter(|_| !again).or(Some(now));
                 waits.push(now.since(pending.waits_since));
@@ -169,6 +172,7 @@ impl Requests {
     pub(crate) fn collect(&mut self, request: RequestId, collected: Collected) {
         if let Some(pending) = self.pending.get_mut(&request) {
             if matches!(pending.reply, Reply::Parts(_)) {
+                // Only the times of the last slice are used; the list would grow with each one.
                 pending.collected.clear();
             }
             pending.collected.push(collected);
@@ -218,6 +222,7 @@ impl Requests {
         let first = parts.first().ok_or(GatherError::Empty)?;
         let rows = u64::from(batch.rows());
         let input = |model: &Tensor| {
+            // By name: requests may list their inputs in any order.
             let same = |part: &Tensors| part.get(&model.name).map(|tensor| tensor.data.clone());
             let parts: Result<Vec<Bytes>, _> = parts.iter().map(same).collect();
             let dims = model.shape.iter().skip(1).map(|dim| *dim as u64);

@@ -79,6 +79,7 @@ impl Core {
         let (resumes, request) = (self.slices.resumes.clone(), arrival.request);
         let left = arrival.deadline.map_or(Duration::MAX, |deadline| deadline.since(now));
         tokio::spawn(async move {
+            // After the deadline it is queued too, so that the scheduler rejects it with 504.
             let _ = tokio::time::timeout(left, places).await;
             let _ = resumes.send(request).await;
         });
@@ -92,6 +93,7 @@ impl Core {
 
     /// Requests the worker that runs a slice of this request to cancel it at its next step.
     pub(crate) fn cancel_slice(&self, request: RequestId) {
+        // Only rows of decoupled models can be cancelled while they run.
         if self.requests.unfinished(request).is_none() {
             return;
         }

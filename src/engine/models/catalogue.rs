@@ -108,6 +108,7 @@ impl Catalogue {
 
     /// Marks the ensembles that cannot be served as bad among the results of a scan.
     pub fn check_ensembles(found: Vec<ScanResult>) -> Vec<ScanResult> {
+        // A member may come later in the scan than its ensemble.
         let catalogue = Catalogue::new(found.clone());
         let check = |found| match found {
             ScanResult::Good(info) => catalogue.check_ensemble(info),
@@ -178,6 +179,7 @@ impl Catalogue {
     /// The number under which a call for this model runs: its own, or that of its successor with
     /// the same signature if it has been replaced.
     pub(crate) fn number(&self, info: &Arc<ModelInfo>) -> Option<ModelId> {
+        // By identity: after a reload two entries have the same name and version.
         let own = self.entries.iter().find(|(_, entry)| Arc::ptr_eq(&entry.info, info));
         let succeeds = |(_, entry): &(&ModelId, &CatalogueEntry)| {
             entry.serving_state == ServingState::Served
@@ -276,6 +278,7 @@ impl Catalogue {
     /// generation of the catalogue that a request uses, if there is one.
     pub(crate) fn left(&self, oldest: Option<u64>) -> impl Iterator<Item = ModelId> {
         let left = move |entry: &CatalogueEntry| match entry.serving_state {
+            // A request of generation `last` can still name the model.
             ServingState::Retiring { last } => oldest.is_none_or(|oldest| oldest > last),
             ServingState::Validating | ServingState::Served => false,
         };

@@ -40,6 +40,7 @@ pub(crate) fn perform_command(core: &mut Core, command: ModelCommand) {
             let _ = done.send(id.is_some_and(|id| core.fleet.has_loaded(id)));
         }
         ModelCommand::EndValidation { tried, done } => {
+            // Before the end of the validation, which removes the models with their errors.
             let error = tried.iter().find_map(|info| load_error(core, info));
             core.catalogue.end_validation(&tried);
             serving::catalogue_changed(core);
@@ -103,6 +104,7 @@ fn memory_usage(core: &Core, model: ModelId) -> Vec<MemoryUsage> {
     let used = |(at, (id, view)): (u64, (AdapterId, AdapterView<'_>))| {
         let byte_size = view.replicas.get(&model)?.bytes;
         let is_cpu = core.fleet.member(id).is_some_and(|member| member.entry.api == Api::Cpu);
+        // The values of `type` in Triton's statistics extension; CPU_PINNED does not occur.
         let kind = if is_cpu { "CPU" } else { "GPU" };
         Some(MemoryUsage { kind: kind.to_owned(), id: at, byte_size })
     };

@@ -59,6 +59,7 @@ impl FileKeeper {
     pub(crate) fn keep(&mut self, info: &Arc<ModelInfo>, versions: Vec<String>) {
         let Some(copies) = &self.copies else { return };
         let key = (info.name.clone(), info.version.clone());
+        // Each start of an adapter loads the same files again.
         if self.tried.insert(key, info.graph.stamp) == Some(info.graph.stamp) {
             return;
         }
@@ -111,6 +112,7 @@ impl Library {
         let Some(kept) = &self.kept else { return self.repository.scan(&self.kinds) };
         let names = match self.repository.names() {
             Ok(names) => names,
+            // The scan reports the error of the folder.
             Err(_) => return self.repository.scan(&self.kinds),
         };
         // An empty folder may not be mounted yet.

@@ -36,10 +36,12 @@ impl SeenFolder {
         for (name, mark) in &now {
             let is_stable = self.last.get(name) == Some(mark);
             if is_stable && self.settled.get(name) != Some(mark) {
+                // Also before a load that fails: only a change of the files repeats it.
                 self.settled.insert(name.clone(), *mark);
                 changes.push(FolderChange::Load(name.clone()));
             }
         }
+        // In two polls: a model that is being replaced can be absent for a moment.
         let gone = |name: &&String| !now.contains_key(*name) && !self.last.contains_key(*name);
         for name in self.settled.keys().filter(gone).cloned().collect::<Vec<_>>() {
             self.settled.remove(&name);
@@ -54,6 +56,7 @@ impl SeenFolder {
 pub(crate) async fn follow_repository(engine: EngineHandle, first: Marks, every: Duration) {
     let mut seen = SeenFolder::new(first);
     let mut polls = tokio::time::interval(every);
+    // The default, `Burst`, would make up for a slow poll by several at once.
     polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         polls.tick().await;

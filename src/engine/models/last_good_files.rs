@@ -27,6 +27,7 @@ pub(crate) fn keep_loaded_files(
 
 /// Copies the files of a loaded model, if it was loaded from the repository.
 pub(crate) fn keep_files(core: &mut Core, info: &Arc<ModelInfo>) {
+    // A model that was read from its copy is not copied; an ensemble has no files to load.
     if info.source == *core.keeper.store.repository.source() && info.ensemble().is_none() {
         let served = core.catalogue.served().filter(|other| other.name == info.name);
         let versions = served.map(|other| other.version.clone()).collect();
@@ -80,6 +81,7 @@ fn load_failed_for_good(
 pub(crate) fn use_lookup(core: &mut Core, lookups: LookupResult) -> Option<Event> {
     let LookupResult { adapter, incarnation, failed, kept } = lookups;
     let model = ModelId(failed.model);
+    // The model may have been unloaded during the lookup.
     let Some(info) = core.catalogue.served_as(model).cloned() else {
         return load_failed_for_good(core, adapter, incarnation, failed);
     };
@@ -103,6 +105,7 @@ pub(crate) fn use_lookup(core: &mut Core, lookups: LookupResult) -> Option<Event
 /// Serves the copies of a model in place of a version that cannot be loaded, if no other
 /// version is served.
 fn serve_kept(core: &mut Core, info: &Arc<ModelInfo>, kept: Vec<ModelCopy>, error: String) {
+    // The version that failed is still served, and counts as one.
     let others = core.catalogue.served().filter(|other| other.name == info.name).count() > 1;
     if others || kept.is_empty() {
         return;

@@ -34,6 +34,7 @@ impl NameLocks {
 
 impl Drop for NameLock {
     fn drop(&mut self) {
+        // Released first, since the guard is one of the counted references.
         self.held = None;
         let mut queues = self.locks.all();
         // No other task can get the queue while the map is locked.

@@ -15,6 +15,7 @@ use wire::Cause;
 /// See [`EngineHandle::load_model`].
 pub(crate) async fn load_model(engine: &EngineHandle, name: &str) -> Result<(), Error> {
     let (handle, name) = (engine.clone(), name.to_owned());
+    // A task of its own, since the future of a client that disconnects is dropped.
     let load = tokio::spawn(async move {
         // One load per name at a time, so that of two loads the later one determines the result.
         let _lock = handle.loads.lock(&name).await;
@@ -49,6 +50,8 @@ async fn load(engine: &EngineHandle, name: String) -> Result<(), Error> {
     };
     let whole = match tried {
         Ok(()) => return Ok(()),
+        // Only a load shows for some models that rows depend on each other. The second attempt
+        // runs each request by itself.
         Err(why) if why.cause == Cause::Rows => {
             good.iter().map(|info| info.run_whole(&why.error)).collect()
         }
@@ -119,6 +122,7 @@ async fn scan(
     let found = tokio::task::spawn_blocking(scan).await;
     let found = found.map_err(|error| Error::internal(format!("the scan failed: {error}")))?;
     if found.is_empty() {
+        // The name is the text of a client, which can have any length.
         let shown: String = name.chars().take(100).collect();
         return Err(Error::not_found(format!("the repository has no model '{shown}'")));
     }
@@ -150,6 +154,7 @@ async fn check_answers(engine: &EngineHandle, models: &[Arc<ModelInfo>]) -> Resu
 async fn check_zeros(engine: &EngineHandle, model: &Arc<ModelInfo>) -> Result<(), Error> {
     let inputs = warm_up_inputs(&model.signature, 1).into_iter().next().unwrap_or_default();
     if model.decoupled {
+        // The first partial answer is sufficient; the drop of `answers` cancels the others.
         let mut answers = engine.generate(InferCall::own(model.clone(), inputs))?;
         return answers.next().await.transpose().map(drop);
     }

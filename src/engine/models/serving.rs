@@ -84,6 +84,7 @@ fn profile(info: &ModelInfo, slo: Duration) -> ModelProfile {
         first_rows: u32::try_from(info.batch.first_rows()).unwrap_or(u32::MAX),
         delay: info.batch.delay,
         slo: info.slo.unwrap_or(slo),
+        // An estimate, until a load reports the memory that the model takes.
         bytes: info.files_bytes,
         row_bytes: info.batch.row_memory_bytes,
         decoupled: info.decoupled,

@@ -29,6 +29,8 @@ const EXIT_MAX: Duration = Duration::from_secs(1);
 const MEMORY_PART: u64 = 2;
 /// A step may take at most this multiple of the smallest latency target of the served models, since
 /// batches run only between the steps of a load.
+// Without the limit a file of 142 bytes made requests to another model on the CPU wait 12 s
+// in the median: one step took all that time.
 const TARGETS: f64 = 2.0;
 /// Maximum time of a step if no model is served.
 const STEP_MAX: Duration = Duration::from_millis(200);
@@ -83,6 +85,7 @@ impl Validator {
             WorkerTemplate { validation: Some(bytes_max), link: None, ..self.template.clone() };
         let (reports, mut inbox) = mpsc::channel(REPORTS_MAX);
         let number = Incarnation(self.numbers.fetch_add(1, Ordering::Relaxed));
+        // The fleet never assigns this number, and the reports go to a channel of their own.
         let worker = process::start(&template, cpu, (AdapterId(u32::MAX), number), reports);
         worker.load(info, LoadRequest { model: 0, info: info.clone() });
         let followed = tokio::time::timeout(self.limit, follow(&mut inbox, step_max)).await;
@@ -90,6 +93,7 @@ impl Validator {
             followed,
             Ok(ValidationOutcome::Loaded { .. } | ValidationOutcome::Failed { .. })
         ) {
+            // A killed worker counts as failed, and its stderr would be logged as warnings.
             worker.send_control(ToWorker::Stop);
             let _ = tokio::time::timeout(EXIT_MAX, exited(&mut inbox)).await;
         }
@@ -207,6 +211,7 @@ fn judge(outcome: ValidationOutcome, snapshots: &Snapshots) -> Verdict {
         }
         ValidationOutcome::Failed { error, .. } => Verdict::Failed(error),
         ValidationOutcome::Ended(error) => {
+            // The most likely cause, since an allocation beyond the limit ends the process.
             Verdict::Failed(LoadError { cause: Cause::Memory, error })
         }
         ValidationOutcome::Loaded { is_short } if is_short || has_card(snapshots) => Verdict::Short,

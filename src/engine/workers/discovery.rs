@@ -20,6 +20,7 @@ pub(crate) fn discover(core: &mut Core, entries: Option<Vec<AdapterEntry>>) -> O
     }
     let fallback = (!core.listings.known).then(|| core.config.live.entries_without_listing.clone());
     let mut entries = entries.or(fallback)?;
+    // Equal cards would have one name in decisions and answers.
     distinguish(&mut entries, &core.config.live.assumptions.name);
     let is_first = !std::mem::replace(&mut core.listings.known, true);
     let usable = entries.iter().filter(|entry| entry.state == Usability::Usable).count();
@@ -37,6 +38,7 @@ pub(crate) fn discover(core: &mut Core, entries: Option<Vec<AdapterEntry>>) -> O
         recall(core, adapter);
     }
     if is_first {
+        // Once: the values of the file must not replace what was learned since the start.
         recall_policy(core);
     }
     None

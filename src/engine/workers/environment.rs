@@ -44,6 +44,7 @@ impl Environment {
     }
 
     fn failed(&mut self, error: String) {
+        // `min(10)` keeps the shift in range; `TRY_MAX` applies from the fifth failure on.
         let wait = TRY_FIRST.saturating_mul(1 << self.failures.min(10)).min(TRY_MAX);
         self.failures = self.failures.saturating_add(1);
         self.try_at = Some(clock::now() + wait);

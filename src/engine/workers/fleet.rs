@@ -285,6 +285,7 @@ impl Fleet {
     pub(crate) fn exited(&mut self, id: AdapterId, now: Time, how: &str) {
         let Some(member) = self.member_mut(id) else { return };
         tracing::debug!(adapter = %member.entry.id, %how, "worker exited");
+        // Before `on_since` is cleared, from which `on` is computed.
         member.on_before = member.on();
         member.on_since = None;
         member.off_since = now;

@@ -101,11 +101,13 @@ mod linux {
             let why = match receive(socket) {
                 Ok(Some(message)) if all || is_about_a_card(&message) => title(&message),
                 Ok(_) | Err(Errno::INTR) => continue,
+                // The receive buffer overflowed (netlink(7)); a listing replaces the messages.
                 Err(Errno::NOBUFS) => "messages of the kernel were lost".to_owned(),
                 Err(error) => {
                     return tracing::warn!("device notifications stopped: {error}");
                 }
             };
+            // A full channel already causes a listing.
             if matches!(sender.try_send(why), Err(mpsc::error::TrySendError::Closed(_))) {
                 return;
             }
@@ -118,6 +120,7 @@ mod linux {
         let (length, _, sender) = recvfrom(socket, &mut buffer[..], RecvFlags::empty())?;
         let sender = sender.and_then(|sender| SocketAddrNetlink::try_from(sender).ok());
         let message = buffer.get(..length).unwrap_or_default();
+        // The kernel has port 0 (netlink(7)); a process may send to this socket too.
         Ok(sender.filter(|sender| sender.pid() == 0).map(|_| message.to_vec()))
     }
 
@@ -149,6 +152,7 @@ mod linux {
     /// The total time that the machine was suspended since its start (clock_gettime(2)).
     fn suspended() -> Duration {
         let read = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
+        // CLOCK_MONOTONIC stops while the machine is suspended, CLOCK_BOOTTIME does not.
         read(ClockId::Boottime).saturating_sub(read(ClockId::Monotonic))
     }
 

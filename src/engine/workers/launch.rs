@@ -60,6 +60,7 @@ impl WorkerTemplate {
             lock_dir: config.lock_dir.clone(),
             environment: config.live.environment.clone(),
             cpu_threads: config.live.cpu_threads,
+            // Several pings per timeout, so that one late answer does not end a worker.
             heartbeat: config.live.settings.timeouts.heartbeat / 4,
             options: config.live.worker_options.clone(),
             models_bytes: config.models_bytes,
@@ -102,6 +103,7 @@ pub(crate) async fn launch(
     incarnation: Incarnation,
 ) -> anyhow::Result<Launched> {
     let token = random_token()?;
+    // A part of the token: pipes of Windows have public names, `sun_path` 108 bytes (unix(7)).
     let name = format!("{}-{}-{}", std::process::id(), incarnation.0, &token[..8]);
     let (server_endpoint, listener) = listen(template, &name)?;
     let (cache_dir, temporary) = cache_folder(template, &folder_name(entry))?;
@@ -120,6 +122,8 @@ pub(crate) async fn launch(
         faults: template.faults.clone(),
     };
     let mut command = Command::new(&template.executable);
+    // The environment is an allow-list: a confined worker had still held the secrets in the
+    // environment of the server.
     command.arg("worker").env_clear().envs(template.environment.iter().cloned());
     // Mesa's device selection layer is not needed, and it writes warnings to stderr.
     command.env("NODEVICE_SELECT", "1");
@@ -128,6 +132,7 @@ pub(crate) async fn launch(
     // For drivers that use neither variable; a confined worker can write to no other folder.
     command.env("XDG_CACHE_HOME", &cache_dir).env("TMPDIR", &temporary);
     if template.cpu_threads > 0 {
+        // The CPU backend runs on rayon's global pool, which reads this variable.
         command.env("RAYON_NUM_THREADS", template.cpu_threads.to_string());
     }
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -135,6 +140,8 @@ pub(crate) async fn launch(
     let (mut child, own) =
         children::spawn(&mut command).context("failed to start a worker process")?;
     let mut stdin = child.stdin.take().context("the worker process has no stdin")?;
+    // Through stdin, since arguments of a process are visible to all users, and the spec has
+    // the token.
     let mut line = serde_json::to_vec(&spec)?;
     line.push(b'\n');
     // A failed write means that the worker has exited, which is reported separately.
@@ -226,6 +233,7 @@ pub(crate) async fn supervise(mut child: Child, kill: &CancellationToken, name: 
     match status {
         Ok(status) => {
             let killed = was_killed(status) && !kill.is_cancelled();
+            // A SIGKILL from elsewhere, such as `kill -9`, does not raise the count of the kernel.
             let out_of_memory = killed && memory::kills() > kills;
             Exit { how: status.to_string(), has_failed: !status.success(), out_of_memory }
         }

@@ -26,8 +26,10 @@ impl Link {
         (receiver, sender): (ServerReceiver, ServerSender),
         (control, batches): (mpsc::Receiver<ToWorker>, mpsc::Receiver<Outgoing>),
     ) -> String {
+        // There is one connection per worker; the drop closes the endpoint.
         drop(self.listener);
         let (requests, wanted) = mpsc::channel(FILES_MAX);
+        // At most one piece of 1 MiB is read ahead of the link.
         let (answers, files) = mpsc::channel(1);
         tokio::select! {
             error = receive(receiver, &reporter, &requests) => error.to_string(),
@@ -84,6 +86,7 @@ async fn receive(
 async fn ping(control: mpsc::Sender<ToWorker>, heartbeat: Duration) {
     let mut number = 0;
     while !control.is_closed() {
+        // A full channel means a stuck link, which the heartbeat timeout ends.
         let _ = control.try_send(ToWorker::Ping { number });
         number += 1;
         tokio::time::sleep(heartbeat).await;

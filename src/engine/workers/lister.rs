@@ -22,6 +22,7 @@ const LINES_MAX: usize = 40;
 pub(crate) async fn list(config: &EngineConfig) -> anyhow::Result<Vec<AdapterEntry>> {
     let mut command = Command::new(&config.executable);
     command.args(listing::ARGUMENTS).args(&config.live.lister_args);
+    // `NODEVICE_SELECT`: as in `launch.rs`, without the warnings of Mesa's layer.
     command.env_clear().envs(config.live.environment.iter().cloned()).env("NODEVICE_SELECT", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let output = tokio::time::timeout(LISTING_MAX, children::output(&mut command)).await;

@@ -44,6 +44,7 @@ impl BudgetSamples {
         };
         self.last.truncate(SAMPLES - 1);
         self.last.push_front(budget);
+        // The largest sample: a smaller budget needs all of them, a larger one only the newest.
         let budget = self.last.iter().max().copied()?;
         let differs = |reported: u64| reported.abs_diff(budget) >= (total / REPORTED_PART).max(1);
         self.reported.is_none_or(differs).then(|| {

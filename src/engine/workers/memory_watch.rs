@@ -43,6 +43,8 @@ fn sample(core: &Core, id: AdapterId, host: Option<InUse>) -> Option<(u64, u64)>
     let in_use = if shares_host(member) { host } else { card_in_use(core, member) }?;
     let held = core.scheduler.adapters().find(|(other, _)| *other == id);
     let held = held.map_or(0, |(_, view)| view.bytes);
+    // The larger value: memory pools also keep freed memory, and the report of a worker can be
+    // older than a load.
     let ours = held.max(member.reserved.unwrap_or(0));
     Some((budget(in_use, ours), in_use.total))
 }

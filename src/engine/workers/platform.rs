@@ -73,12 +73,14 @@ fn create_new(folder: &Path) -> std::io::Result<()> {
 #[cfg(unix)]
 fn create(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
+    // With the mode from the start: before a later chmod, others could enter the folder.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 #[cfg(unix)]
 fn check(folder: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::MetadataExt;
+    // Without following links: the name is predictable, and another user may have linked it.
     let facts = std::fs::symlink_metadata(folder)?;
     let ours = facts.uid() == rustix::process::geteuid().as_raw();
     anyhow::ensure!(
@@ -99,6 +101,7 @@ pub(crate) fn sweep_sockets(folder: &Path) {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let owner = name.filter(|name| name.ends_with(".sock"));
         let owner = owner.and_then(|name| Pid::from_raw(name.split('-').next()?.parse().ok()?));
+        // Signal 0 only tests for the process (kill(2)); one of another user is not the owner.
         if owner.is_some_and(|pid| test_kill_process(pid).is_err()) {
             // Another server may have removed it in the meantime.
             let _ = std::fs::remove_file(path);

@@ -97,6 +97,7 @@ pub(crate) fn start(
         reporter.report(WorkerEvent::Spawned { pid }).await;
         let link = Link { listener, token, pid, heartbeat: template.heartbeat, control, files };
         let event = attend(child, link, &kill, &reporter, (control_queue, batch_queue)).await;
+        // Before the report, so that the log has the last lines of the driver before the fault.
         if let Some(stderr) = stderr {
             stderr.end(event.is_failure() || reporter.is_unfit.load(Ordering::Relaxed)).await;
         }

@@ -67,6 +67,7 @@ async fn read_lines(
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
+        // `read_until` alone would read without limit if a driver writes no line break.
         let read = (&mut reader).take(LINE_MAX).read_until(b'\n', &mut bytes).await;
         if !matches!(read, Ok(count) if count > 0) {
             break;
@@ -99,6 +100,7 @@ fn log(level: Level, adapter: &str, line: &str) {
 /// The level of a line, and the line without it. Lines of a driver, and lines of the worker's own
 /// log below WARN, have level DEBUG.
 fn level_of(line: &str) -> (Level, &str) {
+    // The worker's log pads the names of levels to five characters.
     for (begin, level) in [("ERROR ", Level::ERROR), (" WARN ", Level::WARN)] {
         if let Some(rest) = line.strip_prefix(begin) {
             return (level, rest);
