@@ -6,55 +6,57 @@ use super::event::Fault;
 use super::ids::{AdapterId, BatchId, Incarnation, ModelId, RequestId};
 use std::time::Duration;
 
-/// What the driver must do.
+/// One thing for the driver to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Spawn a worker and open the device.
     Start { adapter: AdapterId, incarnation: Incarnation },
     /// Load this model and warm it up for batches of up to `max_rows`.
     Load { adapter: AdapterId, incarnation: Incarnation, model: ModelId, max_rows: u32 },
-    /// Drop this model and give its memory back.
+    /// Unload this model and free its memory.
     Unload { adapter: AdapterId, incarnation: Incarnation, model: ModelId },
-    /// Hand this batch to the worker.
+    /// Send this batch to the worker.
     Run { adapter: AdapterId, incarnation: Incarnation, batch: Batch },
-    /// Ask the worker to exit.
+    /// Request the worker to exit.
     Stop { adapter: AdapterId, incarnation: Incarnation },
-    /// End the worker's process at once.
+    /// Kill the worker's process.
     Kill { adapter: AdapterId, incarnation: Incarnation },
-    /// Share the outputs of a finished batch out to its requests; those no longer owed are
-    /// skipped.
+    /// Distribute the outputs of a finished batch to its requests; requests that were cancelled or
+    /// rejected are skipped.
     Collect { adapter: AdapterId, batch: Batch },
-    /// All rows of this request are collected: answer it.
+    /// All rows of this request are collected: send its answer.
     Answer { request: RequestId },
-    /// Drop the outputs of a batch: its requests were taken elsewhere.
+    /// Drop the outputs of a batch whose requests are not to be answered from it.
     Discard { batch: BatchId },
-    /// Turn a request away.
+    /// Reject a request.
     Reject { request: RequestId, reason: Reject },
-    /// Show, log and count a decision.
+    /// Publish, log and count a decision.
     Decided(Decision),
 }
 
-/// Why a request is turned away.
+/// The reason of a rejection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reject {
-    /// The queue holds as much as it may; `drain` is how long it will take to serve it.
+    /// The queue is full; `drain` is the predicted time to serve it.
     QueueFull { drain: Duration },
-    /// Too much waits for an answer within the deadline; `drain` is how long it will take.
+    /// Too many rows are waiting for an answer within the deadline; `drain` is the predicted time
+    /// to serve them.
     Overload { drain: Duration },
-    /// No adapter can serve now; `retry_after` is when one is tried again, if any will be.
+    /// No adapter can serve now; `retry_after` is the time until the next attempt to start one, if
+    /// there will be any.
     NoAdapter { retry_after: Option<Duration> },
-    /// Every adapter tried to load the model and failed, or none could ever hold it.
+    /// Every adapter failed to load the model, or none could ever hold it.
     ModelFailed,
     /// The maximum of adapters is on, and none of them can hold the model.
     NoneHolds,
     /// The model is not, or no longer, served.
     ModelGone,
-    /// The client's own deadline has passed, or can no longer be met.
+    /// The client's own deadline has passed or cannot be met.
     Deadline,
-    /// The input made the model fail, alone in its batch.
+    /// The model failed on the input, which was alone in its batch.
     Input { batch: BatchId },
-    /// Lost with its worker too often.
+    /// Lost with its workers more often than a retry is permitted.
     RetriesExhausted { fault: Fault },
-    /// The server is going down.
+    /// The server is shutting down.
     ShuttingDown,
 }

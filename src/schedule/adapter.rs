@@ -1,4 +1,4 @@
-//! One adapter with all that is remembered of it. Only this file changes its state.
+//! One adapter: its profile, state, models and learned values. Only this file changes its state.
 
 use super::batch::Batch;
 use super::economy::Economy;
@@ -11,40 +11,39 @@ use super::state::{AdapterView, Lifecycle, Loading, Replica, Running, State};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Batches in which an adapter must have agreed with others before it answers again.
+/// Batches whose outputs must equal those of other adapters before the adapter answers again.
 pub(super) const SHADOW_BATCHES: u32 = 3;
-/// One adapter with all that is remembered of it.
+/// One adapter: its profile, state, models and learned values.
 #[derive(Debug)]
 pub(super) struct Adapter {
     pub(super) profile: AdapterProfile,
     state: State,
     pub(super) mode: AdapterMode,
-    /// Whether the last listing had it.
+    /// True if the last discovery listed it.
     pub(super) present: bool,
-    /// Whether it had it as one that is not to be used.
+    /// True if the last discovery listed it as excluded from use.
     pub(super) excluded: bool,
     pub(super) incarnation: Incarnation,
-    /// The last sign of life of the worker's link thread.
+    /// Time of the last heartbeat of the worker.
     pub(super) last_heartbeat: Time,
-    /// Faults in a row; a batch that succeeds clears them.
+    /// Consecutive faults; a successful batch resets them.
     pub(super) consecutive_faults: u32,
     pub(super) last_fault: Option<Fault>,
-    /// Batches in which it must still agree with others before it answers itself.
+    /// Batches still to be compared with other adapters before it answers requests itself.
     pub(super) shadow_batches: u32,
     pub(super) replicas: BTreeMap<ModelId, Replica>,
-    /// Bytes that models may take as long as other programs use what they use now; `None` where
-    /// nobody can tell.
+    /// Bytes available to models at the present memory use of other programs; `None` if unknown.
     pub(super) memory_budget: Option<u64>,
-    /// Models that could not be loaded here, and until when that is believed.
+    /// Models that failed to load here, and the time of the next attempt.
     pub(super) refused_until: BTreeMap<ModelId, Time>,
-    /// Models that not even one row of had memory here, and until when that is believed.
+    /// Models without memory for even one row here, and the time of the next attempt.
     pub(super) no_memory_until: BTreeMap<ModelId, Time>,
     pub(super) known: BTreeMap<ModelId, Known>,
-    /// Measured by the probe; 0 until then.
+    /// Speed measured by the probe; 0 until then.
     pub(super) speed: u64,
-    /// Learned time from spawning the worker to an open device, in seconds.
+    /// Learned seconds from the start of the process to an open device.
     pub(super) cold_start: Option<f64>,
-    /// When it became ready in this life.
+    /// Time at which it became ready in its present incarnation.
     pub(super) ready: Time,
     pub(super) economy: Economy,
 }
@@ -78,12 +77,12 @@ impl Adapter {
         &self.state
     }
 
-    /// Whether it is in the machine, or works as if it were, and may be used.
+    /// Returns true if it is listed, or is still on without being excluded.
     pub(super) fn is_available(&self) -> bool {
         self.present || (self.state.is_on() && !self.excluded)
     }
 
-    /// When this adapter's patience runs out, if it waits for anything.
+    /// Returns the time of the next timeout of the present state, if it has one.
     pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Time> {
         let silent = self.last_heartbeat + timeouts.heartbeat;
         match self.state.lifecycle {
@@ -96,8 +95,8 @@ impl Adapter {
         }
     }
 
-    /// When a load without progress, or a batch, has taken too long. A batch beside a load waits for
-    /// its steps, so that only the load counts.
+    /// Returns the timeout of a load without progress or of a batch. A batch beside a load waits
+    /// for its steps, so that only the load counts.
     fn stuck_at(&self, timeouts: &Timeouts) -> Time {
         match (self.state.load, self.state.running.first()) {
             (Some(load), _) => load.progress + timeouts.start,
@@ -106,28 +105,29 @@ impl Adapter {
         }
     }
 
-    /// Whether it takes a batch of a model that it has: while it loads another, one at a time.
+    /// Returns true if it accepts a batch of a loaded model: during a load of another model, one at
+    /// a time.
     pub(super) fn takes_batches(&self) -> bool {
         let slots = if self.state.load.is_some() { 1 } else { self.profile.slots.max(1) };
         self.state.lifecycle == Lifecycle::On && self.state.running.len() < slots as usize
     }
 
-    /// Whether it has this model, or loads it.
+    /// Returns true if this model is loaded or being loaded.
     pub(super) fn holds(&self, model: ModelId) -> bool {
         self.state.loads(model) || self.replicas.contains_key(&model)
     }
 
-    /// Seconds from spawning the worker to an open device: learned, or else guessed by class.
+    /// Returns the seconds of a cold start: learned, or else estimated by class.
     pub(super) fn cold_start(&self) -> f64 {
         self.cold_start.unwrap_or(self.profile.cold_start.as_secs_f64())
     }
 
-    /// Bytes that models may take now.
+    /// Returns the bytes that models may use now.
     pub(super) fn budget(&self) -> Option<u64> {
         self.profile.memory.into_iter().chain(self.memory_budget).min()
     }
 
-    /// Bytes that loaded models hold.
+    /// Returns the bytes of all loaded models.
     pub(super) fn bytes(&self) -> u64 {
         self.replicas.values().map(|replica| replica.bytes).fold(0, u64::saturating_add)
     }
@@ -148,10 +148,10 @@ impl Adapter {
     }
 }
 
-/// What becomes of an adapter that takes no more work.
+/// The result of draining an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Drained {
-    /// It ends its batches, and gives up loading a model if it loads one.
+    /// It finishes its batches, and aborts the load of this model if there is one.
     Batches(Option<ModelId>),
     /// It stops, since it has no batch.
     Stop,
@@ -161,20 +161,20 @@ pub(super) enum Drained {
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) batch: Batch,
-    /// When it began, if the adapter did nothing else meanwhile.
+    /// Time at which it began, if nothing else ran beside it.
     pub(super) since: Option<Time>,
-    /// Whether the adapter stops now, since it was draining.
+    /// True if the adapter was draining and now stops.
     pub(super) stops: bool,
 }
 
 /// Transitions: one method for each row of the table at [`Lifecycle`].
 impl Adapter {
-    /// Off, wanted. `waited_for` tells whether requests wait for this start.
+    /// Off, wanted. `waited_for` is true if requests wait for this start.
     pub(super) fn start(&mut self, now: Time, waited_for: bool) -> Incarnation {
         self.incarnation = Incarnation(self.incarnation.0 + 1);
         self.last_heartbeat = now;
         self.replicas.clear();
-        // Others may have given memory back. While a worker lives its models stay as they are.
+        // Other programs may have freed memory. While a worker lives, its models stay as they are.
         for known in self.known.values_mut() {
             known.rows_max = known.rows_max.filter(|(_, until)| *until > now);
         }
@@ -183,12 +183,12 @@ impl Adapter {
         self.incarnation
     }
 
-    /// Starting, could not be started: no fault of the adapter. Tells whether it was starting.
+    /// Starting, failed to start for a cause outside the adapter. Returns true if it was starting.
     pub(super) fn cancel_start(&mut self) -> bool {
         let starting = self.state.is_starting();
         if starting {
             self.turn_off();
-            // It was no activation.
+            // It does not count as an activation.
             self.economy.starts.pop_back();
         }
         starting
@@ -205,7 +205,7 @@ impl Adapter {
         }
     }
 
-    /// Starting, ready. Tells whether it was starting.
+    /// Starting, ready. Returns true if it was starting.
     pub(super) fn opened(&mut self, now: Time, speed: u64) -> bool {
         let Lifecycle::Starting { since, .. } = self.state.lifecycle else { return false };
         (self.last_heartbeat, self.ready, self.speed) = (now, now, speed);
@@ -221,7 +221,8 @@ impl Adapter {
         self.state.load = Some(Loading { since: now, progress: now, model });
     }
 
-    /// Loading, loaded or failed. Tells since when it loaded this model, if it did.
+    /// Loading, loaded or failed. Returns the time at which the load of this model began, if it
+    /// ran.
     pub(super) fn end_load(&mut self, now: Time, expected: ModelId) -> Option<Time> {
         let load = self.state.load.take_if(|load| load.model == expected)?;
         (self.last_heartbeat, self.state.idle_from) = (now, now);
@@ -239,7 +240,7 @@ impl Adapter {
         self.state.running.push(Running { since: now, batch, alone });
     }
 
-    /// On or draining: done with this batch, if it has it.
+    /// On or draining: finished this batch, if it has it.
     pub(super) fn finish(&mut self, now: Time, id: BatchId) -> Option<Finished> {
         let at = self.state.running.iter().position(|running| running.batch.id == id)?;
         let Running { since, batch, alone } = self.state.running.remove(at);
@@ -267,14 +268,14 @@ impl Adapter {
         };
         let load = self.state.load.take();
         if load.is_some() {
-            // It may have waited for a step of the load so far.
+            // It may have waited for steps of the load so far.
             first.since = now;
         }
         self.state.lifecycle = Lifecycle::Draining;
         Some(Drained::Batches(load.map(|load| load.model)))
     }
 
-    /// Draining, wanted. Tells whether it was draining.
+    /// Draining, wanted. Returns true if it was draining.
     pub(super) fn resume(&mut self) -> bool {
         let draining = self.state.is_draining();
         if draining {
@@ -283,13 +284,13 @@ impl Adapter {
         draining
     }
 
-    /// Told to exit.
+    /// The worker is requested to exit.
     pub(super) fn stop(&mut self, now: Time) {
         self.replicas.clear();
         self.become_only(Lifecycle::Stopping { since: now, killed: false, fault: None });
     }
 
-    /// A fault, in whatever state it works: its process has to go. Gives back the batches that it had.
+    /// A fault in any state with a worker: its process must exit. Returns the batches that it had.
     pub(super) fn fail(&mut self, now: Time, fault: Fault) -> Vec<Batch> {
         debug_assert!(self.state.has_worker(), "{:?}", self.state);
         self.consecutive_faults = self.consecutive_faults.saturating_add(1);
@@ -301,8 +302,8 @@ impl Adapter {
         self.become_only(Lifecycle::Stopping { since: now, killed: true, fault: Some(fault) })
     }
 
-    /// On or draining, killed for want of memory. Gives back the batches that it had; `None` if it was
-    /// in another state.
+    /// On or draining, killed by the kernel for lack of memory. Returns the batches that it had;
+    /// `None` in another state.
     pub(super) fn killed_for_memory(&mut self) -> Option<Vec<Batch>> {
         if !matches!(self.state.lifecycle, Lifecycle::On | Lifecycle::Draining) {
             return None;
@@ -312,29 +313,29 @@ impl Adapter {
         Some(self.become_only(Lifecycle::Off))
     }
 
-    /// Stopping, no exit for too long: it is killed.
+    /// Stopping, no exit within the stop timeout: it is killed.
     pub(super) fn kill(&mut self, now: Time) {
         if let Lifecycle::Stopping { since, killed, .. } = &mut self.state.lifecycle {
             (*since, *killed) = (now, true);
         }
     }
 
-    /// Stopping, killed and no exit for too long.
+    /// Stopping, killed and no exit within the kill timeout.
     pub(super) fn mark_unreaped(&mut self, now: Time, fault: Fault) {
         self.become_only(Lifecycle::Unreaped { since: now, fault });
     }
 
-    /// Stopping after a fault, or unreaped: its process is gone. Tried again at `until`.
+    /// Stopping after a fault, or unreaped: its process has exited. The next start is at `until`.
     pub(super) fn quarantine(&mut self, now: Time, until: Time) {
         self.become_only(Lifecycle::Quarantined { since: now, until });
     }
 
-    /// Stopping: its process is gone; or quarantined: its time has come.
+    /// Stopping: its process has exited; or quarantined: the quarantine is over.
     pub(super) fn turn_off(&mut self) {
         self.become_only(Lifecycle::Off);
     }
 
-    /// Neither loads nor runs anything from now on. Gives back the batches that it had.
+    /// Ends the load and all batches. Returns the batches that it had.
     fn become_only(&mut self, lifecycle: Lifecycle) -> Vec<Batch> {
         (self.state.lifecycle, self.state.load) = (lifecycle, None);
         self.state.running.drain(..).map(|running| running.batch).collect()
@@ -342,7 +343,7 @@ impl Adapter {
 }
 
 impl Adapter {
-    /// Takes in what an earlier run learned of starts, unless it was started in this one.
+    /// Restores the values of starts from an earlier run, unless it was started in this one.
     pub(super) fn restore(&mut self, now: Time, profile: &LearnedProfile) {
         if self.incarnation.0 == 0 {
             self.economy.restore(now, profile);

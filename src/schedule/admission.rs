@@ -1,5 +1,5 @@
-//! Whether to take a request in: by what may wait, by fair shares of it, and by whether an answer
-//! can still come in time.
+//! Admission of requests: by the limits of the queue, by fair shares of it, and by whether an
+//! answer can still be in time.
 
 use super::action::Reject;
 use super::event::Arrival;
@@ -12,8 +12,9 @@ use super::world::World;
 use super::{bridge, early_start, requests, slots, target};
 use std::time::Duration;
 
-/// Share of the time until its deadline in which a request must be expected to be served: with a
-/// queue that is just short enough, whatever takes longer than predicted makes all of it late.
+/// Share of the time until its deadline within which a request must be expected to be served: with
+/// a queue that is just short enough, any batch that takes longer than predicted makes all of it
+/// late.
 const SURE: f64 = 0.8;
 
 pub(super) fn admit(world: &mut World, out: &mut Outbox, now: Time, arrival: Arrival) {
@@ -45,7 +46,8 @@ pub(super) fn admit(world: &mut World, out: &mut Outbox, now: Time, arrival: Arr
 }
 
 /// Rejects the request if it would be late or its client holds its share of the queue; rejects
-/// requests of other clients if they hold more than theirs. Returns true if there is a place for it.
+/// requests of other clients if they hold more than theirs. Returns true if the request has a
+/// place.
 fn make_place(
     world: &mut World,
     out: &mut Outbox,
@@ -67,15 +69,15 @@ fn make_place(
     room.is_some()
 }
 
-/// Whether so much goes before this request that its deadline will pass: it would only keep
-/// others waiting. Nobody knows that of what was never measured, and what is urgent finds its
-/// way past others.
+/// Returns true if so many rows are served before this request that it would miss its deadline: it
+/// would only delay others. Models without measurements are admitted, and so are urgent requests,
+/// which run before the others.
 fn predicts_late(world: &World, now: Time, order: Order, arrival: &Arrival) -> bool {
     let Some(deadline) = arrival.deadline else { return false };
     let left = deadline.since(now).as_secs_f64();
     let slots = slots::all_slots(world, now, arrival.model, arrival.shape.size);
     let measured = slots.iter().all(|slot| slot.measured);
-    // Who would be late even alone is not told that others are to blame.
+    // A request that would be late without any load is not rejected for overload.
     let alone: Vec<_> = slots.iter().map(Slot::without_queue).collect();
     let slow = rows_by(&alone, left) < f64::from(arrival.rows);
     if order.priority < Arrival::PRIORITY_DEFAULT || !measured || slow {
@@ -85,8 +87,8 @@ fn predicts_late(world: &World, now: Time, order: Order, arrival: &Arrival) -> b
     rows_up_to(world, order, arrival, &slots, most) as f64 > most
 }
 
-/// Rows until this request is served: its own, those of its client that are due before it, and
-/// those of others that have their turn meanwhile; counted exactly until they are too many.
+/// Returns the rows until this request is served: its own, those of its client that are due before
+/// it, and those of other clients that are served in between; counted exactly only up to `many`.
 fn rows_up_to(world: &World, order: Order, arrival: &Arrival, slots: &[Slot], many: f64) -> u64 {
     let Arrival { model, client, shape, rows, .. } = *arrival;
     let best = slots.iter().min_by(|a, b| a.finish(1).total_cmp(&b.finish(1)));
@@ -99,7 +101,7 @@ fn rows_up_to(world: &World, order: Order, arrival: &Arrival, slots: &[Slot], ma
     own.saturating_mul(world.queue.clients_beside(model, client) + 1).min(all)
 }
 
-/// How long it will take to serve what waits with what is on.
+/// Returns the predicted time to serve the queue with the adapters that are on.
 pub(super) fn drain(world: &World, now: Time) -> Duration {
     let mut seconds = 0.0;
     for (model, rows) in world.queue.waiting() {
@@ -111,6 +113,6 @@ pub(super) fn drain(world: &World, now: Time) -> Duration {
             seconds += wait.max(first);
         }
     }
-    // Bounded: a guess of hours helps nobody.
+    // Bounded, since a longer estimate has no use.
     Duration::from_secs_f64(seconds.min(3600.0))
 }

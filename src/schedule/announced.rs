@@ -1,7 +1,7 @@
-//! Clients that say when they will come next: an adapter is started for them as for those of whom
-//! that was learned (`early_start.rs`).
+//! Clients that announce their next request: an adapter is started for them as for clients whose
+//! next request is forecast (`early_start.rs`).
 //!
-//! A client that does not keep its word is not believed again until it comes.
+//! After repeated unmet announcements those of a client are ignored until its next request.
 
 use super::client_pattern::Window;
 use super::expected::Plan;
@@ -11,13 +11,13 @@ use super::world::World;
 use super::{early_start, expected};
 use std::time::Duration;
 
-/// The adapter is ready so much before the announced time, and waits for so much longer, or for this
-/// share of the time.
+/// Time by which the adapter is ready before the announced time, and the time for which it waits
+/// afterwards, at least and as a share of the announced delay.
 const EARLY: Duration = Duration::from_millis(500);
 const LATE_MIN: Duration = Duration::from_secs(15);
 const LATE_SHARE: u32 = 10;
 
-/// A client says that it will ask for a model in so long.
+/// Plans for a client that announced a request of a model after the time `within`.
 pub(super) fn announced(
     world: &mut World,
     out: &mut Outbox,

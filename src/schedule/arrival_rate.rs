@@ -1,11 +1,11 @@
-//! How many rows arrive per second.
+//! The rate of arriving rows.
 
 use super::ids::Time;
 
 /// Time constant of the average of arriving rows, in seconds.
 const AVERAGED: f64 = 60.0;
 
-/// An average of the rows that arrive per second.
+/// A decayed average of the rows that arrive per second.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ArrivalRate {
     at: Time,

@@ -1,4 +1,4 @@
-//! Whether a request can be served, now or after a start.
+//! Availability of models: which requests can be served, now or after a start.
 
 use super::action::Reject;
 use super::adapter::Adapter;
@@ -11,18 +11,18 @@ use super::{eligible, estimates, quarantine, reliability, requests};
 use std::mem;
 use std::time::Duration;
 
-/// Whether a request for any model can be served, now or after a start.
+/// Returns true if a request for any model can be served, now or after a start.
 pub(super) fn is_ready(world: &World, now: Time) -> bool {
     let usable = |adapter: &Adapter| may_serve_soon(world, now, adapter);
     world.closing.is_none() && world.adapters.values().any(usable)
 }
 
-/// Whether a request for this model can be served, now or after a start.
+/// Returns true if a request for this model can be served, now or after a start.
 pub(super) fn is_model_ready(world: &World, now: Time, model: ModelId) -> bool {
     world.closing.is_none() && world.models.contains_key(&model) && can_load(world, now, model)
 }
 
-/// Whether some adapter may load this model, soon enough for a request to wait for it.
+/// Returns true if some adapter may load this model soon enough for a request to wait for it.
 fn can_load(world: &World, now: Time, model: ModelId) -> bool {
     world.adapters.iter().any(|(id, adapter)| {
         let comes = adapter.state().is_on()
@@ -40,12 +40,12 @@ fn can_load(world: &World, now: Time, model: ModelId) -> bool {
     })
 }
 
-/// Whether this adapter may serve, soon enough for a request to wait for it.
+/// Returns true if this adapter may serve soon enough for a request to wait for it.
 fn may_serve_soon(world: &World, now: Time, adapter: &Adapter) -> bool {
     let quarantine_wait_max = world.settings.quarantine_wait_max;
-    // Who has failed again and again is not waited for any more, however soon it is tried.
+    // Requests do not wait for an adapter that failed repeatedly, however soon its next start is.
     let reliable = reliability::is_reliable(world, adapter);
-    // Requests wait for a second attempt to start a process, not for a third.
+    // Requests wait for a second attempt to start a process, but not for a third.
     let starts = !world.starts_blocked || world.failed_starts < 2;
     adapter.is_available()
         && adapter.mode != AdapterMode::Off
@@ -64,7 +64,7 @@ fn may_serve_soon(world: &World, now: Time, adapter: &Adapter) -> bool {
         }
 }
 
-/// Whether this adapter is worth waiting for although others have failed again and again.
+/// Returns true if requests should wait for this adapter although others failed repeatedly.
 fn is_worth_waiting_for(world: &World, now: Time, id: AdapterId, adapter: &Adapter) -> bool {
     let state = adapter.state();
     let comes =
@@ -74,7 +74,7 @@ fn is_worth_waiting_for(world: &World, now: Time, id: AdapterId, adapter: &Adapt
         && (serves || (comes && reliability::is_reliable(world, adapter)))
 }
 
-/// How long until some quarantined adapter is tried again.
+/// Returns the time until the first end of a quarantine.
 fn retry_after(world: &World, now: Time) -> Option<Duration> {
     let tried_again = world.adapters.values().filter(|a| a.present && a.mode != AdapterMode::Off);
     let tried_again = tried_again.filter_map(|adapter| match adapter.state().lifecycle {
@@ -87,7 +87,7 @@ fn retry_after(world: &World, now: Time) -> Option<Duration> {
     tried_again.min()
 }
 
-/// Turns away what can no longer be served.
+/// Rejects requests that can no longer be served.
 pub(super) fn reject_unservable(world: &mut World, out: &mut Outbox, now: Time) {
     let failed_again = mem::take(&mut world.failed_again);
     if world.closing.is_some_and(|deadline| deadline <= now) {

@@ -18,9 +18,10 @@ pub struct Batch {
     pub model: ModelId,
     /// Logarithm to base 2 of the bytes of one row.
     pub size: u8,
-    /// What it is made of, in row order.
+    /// The parts of requests in it, in row order.
     pub parts: Vec<Part>,
-    /// The batch that this one repeats, to be compared with it: nothing of it is owed.
+    /// The batch that this one repeats in a shadow run, to be compared with it; no request is
+    /// answered from this one.
     pub repeats: Option<BatchId>,
 }
 

@@ -1,4 +1,4 @@
-//! What happens to batches: answered, failed.
+//! Ends of batches: success and failure.
 
 use super::action::Action;
 use super::adapter::Finished;
@@ -43,10 +43,10 @@ pub(super) fn done(
     }
 }
 
-/// Learns from a measured batch.
+/// Updates the service model with a measured batch.
 fn learn(world: &mut World, id: AdapterId, batch: &Batch, took: Duration) {
     let max_rows = estimates::max_rows(world, id, batch.model);
-    // What is known of other adapters is where a first guess comes from.
+    // The first estimate is scaled from other adapters.
     let service = estimates::service(world, id, batch.model, batch.size);
     let Some(adapter) = world.adapters.get_mut(&id) else { return };
     let known = adapter.known.entry(batch.model).or_default();
@@ -84,7 +84,7 @@ pub(super) fn failed(
     }
 }
 
-/// The worker had no memory to load a model, or to run so many rows of it.
+/// Handles a load, or a batch of `rows` rows, for which the device had no memory.
 pub(super) fn out_of_device_memory(
     world: &mut World,
     out: &mut Outbox,
@@ -97,9 +97,8 @@ pub(super) fn out_of_device_memory(
     }
 }
 
-/// So many rows of a model do not fit: from now on this adapter runs half as many at once, or
-/// leaves the model to others. What it was doing runs again; its device is opened anew, since
-/// nobody knows in what state it was left.
+/// Limits this adapter to half of `rows` at once, or leaves the model to others. Its work runs
+/// again, and its device is opened anew, since its state after the failure is unknown.
 fn no_memory(
     world: &mut World,
     out: &mut Outbox,
@@ -111,7 +110,7 @@ fn no_memory(
     lifecycle::fail_adapter(world, out, now, id, Fault::Memory);
 }
 
-/// Frees the adapter of its batch, if it holds this one.
+/// Ends this batch of the adapter, if it has it.
 fn finish(
     world: &mut World,
     out: &mut Outbox,

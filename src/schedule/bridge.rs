@@ -1,13 +1,13 @@
 //! The CPU as a bridge: it serves the models that it answers within their targets while other
-//! adapters start, and as long as it carries what comes.
+//! adapters start, and as long as its capacity suffices.
 //!
-//! A bridge that serves such a model is on all the time: waiting for work costs a process that
-//! sleeps. It loads every model once to measure it. Its capacity counts, so that other adapters start
-//! when it does not suffice, and take over when their energy per row has paid for their start
+//! A bridge that serves such a model is always on: idling costs only a sleeping process. It loads
+//! every model once to measure it. Its capacity counts, so that other adapters start when it does
+//! not suffice, and take over when the energy saved per row has paid for their start
 //! (`replace.rs`). It also serves models that no other adapter can load, however long that takes.
 //!
-//! Where it did not suffice in the last spells of requests, another adapter starts with the first
-//! request of the next one.
+//! If it did not suffice in the last busy periods, another adapter starts with the first request of
+//! the next one.
 
 use super::adapter::Adapter;
 use super::decision::Reason;
@@ -24,7 +24,7 @@ pub(super) fn record_bridge_arrival(world: &mut World, now: Time) {
     world.bridge_periods.arrived(now, alone);
 }
 
-/// Records if bridges alone would serve waiting rows after their target.
+/// Records whether bridges alone would serve waiting rows after their target.
 pub(super) fn observe_bridges(world: &mut World, now: Time) {
     let periods = world.bridge_periods;
     // Plans are costly: without a bridge there is nothing to observe.
@@ -40,7 +40,7 @@ pub(super) fn observe_bridges(world: &mut World, now: Time) {
     world.bridge_periods.short = short;
 }
 
-/// Drops models that were loaded to be measured and take too long here.
+/// Unloads models that were loaded to be measured and take too long here.
 pub(super) fn drop_not_bridged(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
     let Some(adapter) = world.adapters.get(&id).filter(|adapter| adapter.state().is_idle()) else {
         return;

@@ -1,23 +1,23 @@
-//! Spells of requests for which bridges did not suffice.
+//! Busy periods for which bridges did not suffice.
 
 use super::client_pattern::END_PAUSE;
 use super::ids::Time;
 
-/// Weight of the last spell in the average of those in which a bridge did not suffice, and the
-/// average from which on it is not expected to: two such spells in a row, from none.
+/// Weight of the last busy period in the average of those in which bridges did not suffice, and the
+/// average from which on they are expected not to: two such periods in a row, from none.
 const PERIOD_GAIN: f64 = 0.5;
 pub(super) const SHORT_FROM: f64 = 0.7;
 
-/// History of the spells of requests that began while only bridges were on.
+/// History of the busy periods that began while only bridges were on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct BridgePeriods {
     /// Arrival of the last request.
     last: Time,
-    /// True if only bridges were on at the begin of the present spell.
+    /// True if only bridges were on at the start of the present busy period.
     pub(super) counts: bool,
-    /// True if bridges were too slow in the present spell.
+    /// True if bridges were too slow in the present busy period.
     pub(super) short: bool,
-    /// Decayed share of the spells in which bridges were too slow.
+    /// Decayed share of the busy periods in which bridges were too slow.
     pub(super) share: f64,
 }
 

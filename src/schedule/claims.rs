@@ -1,18 +1,18 @@
-//! Claims: memory of a device that rows take while they run, beside that of their model.
+//! Memory claims of running rows, beside the memory of their model.
 
 use super::adapter::Adapter;
 use super::ids::ModelId;
 use super::world::World;
 
-/// Bytes that the batches of an adapter claim.
+/// Returns the bytes that the running batches of an adapter claim.
 pub(super) fn running(world: &World, adapter: &Adapter) -> u64 {
     let claim = |model: ModelId, rows: u32| row_bytes(world, model).saturating_mul(rows.into());
     let batches = adapter.state().running.iter().map(|running| &running.batch);
     batches.map(|batch| claim(batch.model, batch.rows())).fold(0, u64::saturating_add)
 }
 
-/// Rows of a model of `size` bytes for which an adapter has memory beside its models while it runs no
-/// other batch.
+/// Returns the rows of a model of `size` bytes for which an adapter has memory beside its models if
+/// it runs no other batch.
 pub(super) fn rows(world: &World, adapter: &Adapter, model: ModelId, size: u64) -> u32 {
     let own = if adapter.replicas.contains_key(&model) { 0 } else { size };
     let held = adapter.bytes().saturating_add(own);
@@ -21,7 +21,7 @@ pub(super) fn rows(world: &World, adapter: &Adapter, model: ModelId, size: u64) 
     rows.map_or(u32::MAX, |rows| u32::try_from(rows).unwrap_or(u32::MAX))
 }
 
-/// True if an adapter has memory for so many rows of a loaded model beside its batches.
+/// Returns true if an adapter has memory for `rows` rows of a loaded model beside its batches.
 pub(super) fn fits(world: &World, adapter: &Adapter, model: ModelId, rows: u32) -> bool {
     let held = adapter.bytes().saturating_add(running(world, adapter));
     let claim = row_bytes(world, model).saturating_mul(rows.into());

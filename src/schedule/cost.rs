@@ -1,10 +1,10 @@
 //! The policy `cost`: turns adapters on, for the goals `latency`, `balanced` and `energy`.
 //!
 //! Growth: whenever rows wait that the adapters that are on will not serve within their model's
-//! target, the cheapest adapter that can carry them is turned on, or the fastest ones if none can
-//! alone. No timer, no average: the late rows are planned exactly (`plan.rs`).
+//! target, the cheapest adapter that can serve them is turned on, or the fastest ones if none can
+//! alone. There is no timer and no average: the late rows are planned exactly (`plan.rs`).
 //!
-//! When an adapter goes is in `wait.rs`.
+//! When an adapter turns off is decided in `wait.rs`.
 
 use super::adapter::Adapter;
 use super::decision::Reason;
@@ -19,36 +19,37 @@ use super::{
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Adapters that serve what waits within so many times the least time are taken for equally soon.
+/// Adapters that serve the waiting rows within this multiple of the least time count as equally
+/// fast.
 const SOON: f64 = 1.5;
 
-/// Rows of one model that what is on will serve too late.
+/// Rows of one model that the adapters that are on will serve too late.
 #[derive(Clone, Copy, Debug)]
 struct Unmet {
     model: ModelId,
     size: u8,
-    /// All that wait.
+    /// All waiting rows of the model.
     waiting: u64,
-    /// Those that will be late.
+    /// Rows that will be late.
     rows: f64,
-    /// How long the newest of them have waited.
+    /// Time since the arrival of the newest of them.
     waited: Duration,
     /// Seconds until all are served; infinite if never.
     drain: f64,
 }
 
-/// Rows of the first model, of those that wait, that what is on or starting will serve later
-/// than its target.
+/// Returns the rows of the first waiting model that the adapters that are on or starting will serve
+/// later than its target.
 pub(super) fn unmet_rows(world: &World, now: Time) -> u64 {
     unmet(world, now).map_or(0, |unmet| unmet.rows.ceil() as u64)
 }
 
-/// Turns on what the waiting rows need to be served within their targets.
+/// Turns on the adapters that the waiting rows need to be served within their targets.
 pub(super) fn grow_by_cost(world: &mut World, out: &mut Outbox, now: Time) {
     world.start_at = None;
     replace::replace(world, out, now);
     bridge::observe_bridges(world, now);
-    // Each round turns one on, so that there are no more rounds than adapters.
+    // At most one round per adapter, since each round turns one on.
     for _ in 0..world.order.len() {
         if world.queue.len() == 0 || !can_grow(world) {
             return;
@@ -60,8 +61,8 @@ pub(super) fn grow_by_cost(world: &mut World, out: &mut Outbox, now: Time) {
     }
 }
 
-/// Turns on one adapter for the rows that will be late: a draining one, else the cheapest
-/// that can carry them, else the fastest.
+/// Turns on one adapter for the rows that will be late: a draining one, else the cheapest that can
+/// serve them, else the fastest.
 fn turn_on_one(world: &mut World, out: &mut Outbox, now: Time, unmet: Unmet) -> bool {
     for id in world.best_first() {
         let helps = |adapter| reliability::helps_with(world, adapter, unmet.model);
@@ -74,14 +75,14 @@ fn turn_on_one(world: &mut World, out: &mut Outbox, now: Time, unmet: Unmet) -> 
         }
     }
     let Some((id, ready_in)) = cheapest(world, now, unmet) else { return false };
-    // What is on will be done before this one could begin: it would come for nothing, unless
-    // more follows for which it could not be started then.
+    // The adapters that are on will finish before this one could begin, so that its start would be
+    // wasted, unless more requests follow for which it could not be started in time.
     let slo = target::effective(world, unmet.model);
     let could_wait = world.closing.is_some() || ready_in * 2 <= slo;
     if could_wait && unmet.drain <= ready_in.as_secs_f64() {
         return false;
     }
-    // The later it starts the more rows it will serve at once, and the less it idles.
+    // The later it starts, the more rows it serves at once, and the less it idles.
     let at =
         plan::last_start(world, now, (unmet.model, unmet.waiting), (id, ready_in.as_secs_f64()));
     if !unmet.drain.is_finite() && at > now {
@@ -100,7 +101,7 @@ fn turn_on_one(world: &mut World, out: &mut Outbox, now: Time, unmet: Unmet) -> 
     turned_on
 }
 
-/// How good it would be to turn an adapter on.
+/// The merit of turning an adapter on.
 #[derive(Clone, Copy, Debug)]
 struct Rank {
     in_time: bool,
@@ -108,9 +109,9 @@ struct Rank {
     joules: f64,
     finish: f64,
     rate: f64,
-    /// Whether nothing else is on.
+    /// True if no other adapter is on.
     alone: bool,
-    /// Seconds of one row, where short answer times come first.
+    /// Seconds of one row, if short answer times have precedence.
     hurry: Option<f64>,
 }
 
@@ -136,15 +137,15 @@ fn can_grow(world: &World) -> bool {
         && eligible::counted_on(world) < world.settings.max
 }
 
-/// The first model of which rows will be late.
+/// Returns the first model of which rows will be late.
 fn unmet(world: &World, now: Time) -> Option<Unmet> {
-    // The share of each adapter's time that the models before need.
+    // The share of each adapter's time that the earlier models need.
     let mut taken: BTreeMap<AdapterId, f64> = BTreeMap::new();
     for (model, waiting) in world.queue.waiting() {
         let aim = target::effective(world, model);
         let newest = world.queue.newest(model) + aim;
         let window = newest.since(now).as_secs_f64();
-        // What stands in for one that is usable again is on its way out.
+        // A fallback for an adapter that is usable again is about to turn off.
         let mut slots = slots::slots(world, now, model, 0);
         let short = eligible::bridges_fall_short(world);
         slots.retain(|slot| {
@@ -170,7 +171,7 @@ fn unmet(world: &World, now: Time) -> Option<Unmet> {
     None
 }
 
-/// Rows that an adapter which is on serves within the window.
+/// Returns the rows that an adapter that is on serves within the window.
 fn rows_in_time(
     world: &World,
     now: Time,
@@ -189,7 +190,7 @@ fn target_reason(world: &World, unmet: Unmet, ready_in: Duration) -> Reason {
     Reason::LatencyTarget { model, rows, drain, waited, target, ready_in }
 }
 
-/// Which adapter that is off to turn on, and how soon it will be ready.
+/// Returns the adapter to turn on of those that are off, and the time until it is ready.
 fn cheapest(world: &World, now: Time, unmet: Unmet) -> Option<(AdapterId, Duration)> {
     let slo = target::effective(world, unmet.model).as_secs_f64();
     let mut all: Vec<(Rank, Slot, f64)> = Vec::new();
@@ -211,8 +212,8 @@ fn cheapest(world: &World, now: Time, unmet: Unmet) -> Option<(AdapterId, Durati
     Some((slot.adapter, Duration::from_secs_f64(ready.min(1e6))))
 }
 
-/// Of adapters that would all come too late, and not much later than the soonest, the one that
-/// will take the least energy for a row.
+/// Returns, of adapters that would all be too late and not much later than the fastest, the one
+/// with the least energy for a row.
 fn cheapest_of_late<'a>(
     world: &World,
     now: Time,
@@ -239,7 +240,7 @@ fn rank(
     let finish = ready + slot.finish(unmet.waiting);
     let joules = start_cost::activation_joules(world, adapter, ready)
         + slot.finish(unmet.waiting) * adapter.profile.power.active_mw as f64 * 1e-3;
-    // If nothing is on, all that waits waits for this start.
+    // If no adapter is on, all waiting rows wait for this start.
     let alone = !unmet.drain.is_finite();
     let hurry = world.prefers_latency().then(|| slot.batch(1));
     let in_time = !alone || finish <= slo;

@@ -1,11 +1,11 @@
-//! A change of what is on or loaded, with its reason and numbers: the record, not the rule, which is
-//! in `scale.rs`, `cost.rs`, `loading.rs` and others.
+//! A change of an adapter or its models, with the reason and its numbers. The rules are in
+//! `scale.rs`, `cost.rs`, `loading.rs` and others.
 
 use super::event::Fault;
 use super::ids::{AdapterId, ModelId, Time};
 use std::time::Duration;
 
-/// One change of the wanted set.
+/// One change of an adapter or its models.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Decision {
     pub at: Time,
@@ -14,18 +14,18 @@ pub struct Decision {
     pub reason: Reason,
 }
 
-/// What was decided for the adapter.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     Start,
-    /// Takes no new work and stops when its batch is done; at once if it has none.
+    /// Accepts no new work and stops after its batches; at once if it has none.
     Drain,
-    /// Was draining and is needed again.
+    /// It was draining and is needed again.
     Resume,
     Quarantine,
     /// Loads a model.
     Load(ModelId),
-    /// Drops a model.
+    /// Unloads a model.
     Unload(ModelId),
 }
 
@@ -42,10 +42,10 @@ impl Change {
     }
 }
 
-/// Why, with the numbers that decided it.
+/// The reason of a change, with the numbers that decided it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// More rows are outstanding than the adapters that are on should carry (`concurrency`).
+    /// More rows are outstanding than the target of the adapters that are on (`concurrency`).
     Backlog {
         rows: u64,
         requests: u64,
@@ -53,9 +53,10 @@ pub enum Reason {
         wanted: usize,
         on: usize,
     },
-    /// What is on would serve the waiting rows of this model too late (not `concurrency`). `drain` is how
-    /// long it would take, if it can at all; `waited` how long the newest of them have waited by
-    /// now; `ready_in` when this adapter will help.
+    /// The adapters that are on would serve the waiting rows of this model too late (not
+    /// `concurrency`). `drain` is the time that they would need, if they can serve them at all;
+    /// `waited` is the waiting time of the newest row so far; `ready_in` is the time until this
+    /// adapter helps.
     LatencyTarget {
         model: ModelId,
         rows: u64,
@@ -64,26 +65,27 @@ pub enum Reason {
         target: Duration,
         ready_in: Duration,
     },
-    /// The configured minimum calls for it.
+    /// The configured minimum requires it.
     Min {
         min: usize,
         on: usize,
     },
-    /// More are on than were wanted for the whole delay (`concurrency`).
+    /// More adapters were on than wanted during the whole delay (`concurrency`).
     IdleSurplus {
         rows: u64,
         wanted: usize,
         on: usize,
         lasted: Duration,
     },
-    /// It was idle for so long that it took as much energy as a start, and as what the requests are
-    /// worth that a start makes late (not `concurrency`); both in millijoules.
+    /// It was idle until that had cost as much energy as a start and as the penalty for the
+    /// requests that the start makes late (not `concurrency`); both in millijoules.
     BreakEven {
         unneeded: Duration,
         start_mj: u64,
         late_mj: u64,
     },
-    /// What others served for so long would have cost so much less here, as much as turning it on.
+    /// The rows that others served in the time `lasted` would have cost less energy here, by as
+    /// much as turning it on costs.
     Cheaper {
         saved_mj: u64,
         start_mj: u64,
@@ -93,40 +95,41 @@ pub enum Reason {
     Demand {
         rows: u64,
     },
-    /// It serves, while others start, the models that it answers within their targets.
+    /// It serves the models that it answers within their targets while others start.
     Bridge,
     /// The bridge does not answer it within its target.
     NotBridged,
-    /// A client that announced itself, or that comes regularly, is expected between these times.
+    /// A client that announced a request, or that sends requests regularly, is expected between
+    /// these times.
     Expected {
         model: ModelId,
         from: Time,
         until: Time,
         announced: bool,
     },
-    /// Nobody is expected before this time.
+    /// No client is expected before this time.
     NotExpected {
         until: Time,
     },
-    /// The client for which it was turned on did not come.
+    /// The client for which it was turned on sent no request.
     DidNotCome,
-    /// The adapter has time to get ready for what has been asked for.
+    /// An idle adapter loads a model ahead of requests.
     Ahead,
     /// Another model needs the memory.
     Memory {
         needed: u64,
         free: u64,
     },
-    /// Other programs need the memory: models hold more than there is room for.
+    /// Other programs need the memory: the models hold more than the budget.
     MemoryBudget {
         held: u64,
         budget: u64,
     },
     /// The model is not served any more.
     Withdrawn,
-    /// The operator's hand.
+    /// The operator requested it.
     Operator,
-    /// It was let down; `consecutive_faults` faults in a row, tried again after `backoff`.
+    /// A fault after `consecutive_faults` in a row, with the next attempt after `backoff`.
     Fault {
         fault: Fault,
         consecutive_faults: u32,
@@ -134,9 +137,9 @@ pub enum Reason {
     },
     /// The kernel killed the worker because the memory of the machine or the container ran out.
     OutOfMemory,
-    /// The server could not start the worker process, for a cause in its own environment.
+    /// The server failed to start the worker process for a cause in its own environment.
     Environment,
-    /// It only stands in while nothing else can serve, and something else can again.
+    /// The fallback is not needed, since a regular adapter serves again.
     Fallback,
     Shutdown,
     /// The clients that announced their requests were served, and no other one is expected.

@@ -1,4 +1,5 @@
-//! Forms batches for free adapters, as late as possible, and only where that is soonest.
+//! Forms batches for free adapters, as late as possible, and only on the adapter that is done
+//! soonest.
 
 use super::action::{Action, Reject};
 use super::adapter::Adapter;
@@ -12,7 +13,7 @@ use super::step::Step;
 use super::world::World;
 use super::{energy_rank, loading, replace, routing};
 
-/// Gives idle adapters what they will finish sooner than any other would.
+/// Assigns to idle adapters the rows that they will finish sooner than any other adapter.
 pub(super) fn dispatch(world: &mut World, out: &mut Outbox, now: Time) {
     world.recheck_at = None;
     let mut held = Vec::new();
@@ -26,7 +27,7 @@ pub(super) fn dispatch(world: &mut World, out: &mut Outbox, now: Time) {
     }
 }
 
-/// The lane to serve next: the most urgent, then of the model that was served least.
+/// Returns the queue to serve next: the most urgent, then that of the model with the least service.
 fn next_queue(world: &mut World, now: Time, held: &[ModelId]) -> Option<First> {
     let mut next: Option<(u32, f64, First)> = None;
     let mut not_ready = None;
@@ -56,7 +57,7 @@ fn recheck_by(world: &mut World, at: Option<Time>) {
     world.recheck_at = world.recheck_at.into_iter().chain(at).min();
 }
 
-/// Performs a step; false if nothing of the model can be served now.
+/// Performs a step; returns false if no request of the model can be served now.
 fn perform(world: &mut World, out: &mut Outbox, now: Time, step: Step, model: ModelId) -> bool {
     match step {
         Step::Run { slot, key, end, rows } => run(world, out, now, slot, (key, end), rows),

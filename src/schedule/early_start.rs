@@ -1,8 +1,8 @@
-//! Starts an adapter just before a client is expected that comes regularly, and lets it go until
-//! then: see `client_pattern.rs`.
+//! Starts an adapter just before the expected request of a client that sends requests regularly,
+//! and turns it off in between: see `client_pattern.rs`.
 //!
-//! Rhythms are kept for the clients of each model that were seen last, and for all requests
-//! together. `early_stop.rs` turns idle adapters off until then.
+//! Patterns are kept for the most recent clients of each model, and for all requests together.
+//! `early_stop.rs` turns idle adapters off until the expected time.
 
 use super::adapter::Adapter;
 use super::client_pattern::Costs;
@@ -135,8 +135,8 @@ pub(super) fn plans_due(world: &World) -> Option<Time> {
     world.clients.due().filter(|_| is_enabled(world))
 }
 
-/// The adapter to be ready for the next request of a model, what it costs, and the seconds of
-/// its start, if a cold start makes so many requests late.
+/// Returns the adapter to be ready for the next request of a model, its costs and the seconds of
+/// its start, if a cold start makes `late` requests late.
 pub(super) fn adapter_for_next(
     world: &World,
     now: Time,
@@ -161,6 +161,6 @@ pub(super) fn adapter_for_next(
         miss,
         wait: wait::wait(world, *id, adapter).seconds,
     };
-    // Who is on anyway, or carries it without a start, needs no plan.
+    // No plan is needed if the adapter is on anyway, or if a start costs more than late requests.
     (miss > costs.start).then_some((*id, costs, start))
 }

@@ -1,8 +1,8 @@
 //! Turns idle adapters off before their idle period is over, since no client is expected.
 //!
-//! That is the case if every client of the last hour, or all requests together, are expected at some
-//! time; else another client may come at any moment. A client that announces its requests is not
-//! expected between them.
+//! That is the case if every client of the last hour, or all requests together, are expected at
+//! some time; else another client may send a request at any moment. A client that announces its
+//! requests is not expected between them.
 
 use super::adapter::Adapter;
 use super::client_pattern::SHORTEST;
@@ -17,7 +17,7 @@ use super::world::World;
 use super::{eligible, lifecycle, start_cost};
 use std::time::Duration;
 
-/// Turns idle adapters off after a client whose next spell is forecast.
+/// Turns idle adapters off after a client with a forecast of its next busy period.
 pub(super) fn after_forecast(world: &mut World, out: &mut Outbox, now: Time) {
     if all_are_known(world, now) {
         let until = next_expected(world).unwrap_or(now);
@@ -40,13 +40,13 @@ pub(super) fn after_announced(world: &mut World, out: &mut Outbox, now: Time, ke
     }
 }
 
-/// When the first of the expected clients may come.
+/// Returns the start of the first expected window.
 fn next_expected(world: &World) -> Option<Time> {
     let plans = world.clients.entries.values().filter_map(|entry| entry.plan);
     plans.map(|plan| plan.window.from).min()
 }
 
-/// Returns true if all that came lately is expected at some time, or is announced first.
+/// Returns true if every recent client is expected at some time, or announces its requests.
 fn all_are_known(world: &World, now: Time) -> bool {
     let is_planned = |entry: &ClientRecord| entry.plan.is_some();
     let all = world.clients.entries.get(&None).is_some_and(is_planned);

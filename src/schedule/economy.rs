@@ -1,5 +1,5 @@
-//! What an adapter's starts and idle periods cost and taught: the record behind when it starts and how
-//! long it stays on.
+//! Costs and learned values of an adapter's starts and idle periods: the basis of when it starts
+//! and how long it stays on.
 
 use super::help_record::HelpRecord;
 use super::idle_periods::IdlePeriods;
@@ -10,45 +10,46 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
-/// Weight of the last start in what is believed of the next.
+/// Weight of the last start in the estimate of the next.
 const LATE_GAIN: f64 = 0.8;
 /// Weight of the last start in the long average of requests that starts make late.
 const LATE_GAIN_LONG: f64 = 0.2;
 
-/// A client that comes regularly, and for which an adapter is on.
+/// The expected client for which an adapter is on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected {
     pub(super) model: ModelId,
-    /// It is not waited for any longer than until then.
+    /// End of the wait for its request.
     pub(super) until: Time,
 }
 
 /// The record of an adapter's starts and idle periods.
 #[derive(Debug)]
 pub(super) struct Economy {
-    /// When the activations of the last hour for the load's sake will be an hour old.
+    /// Times at which the starts of the last hour for the load will be an hour old.
     pub(super) starts: VecDeque<Time>,
-    /// Since when it has had no work, on or off; none while it has, or is started for some.
+    /// Time since which it has had no work, on or off; `None` while it has work, or is started for
+    /// some.
     pub(super) no_work_since: Option<Time>,
     pub(super) idle_periods: IdlePeriods,
     pub(super) savings: SavingsEstimate,
-    /// Requests that an activation makes miss their target, on average; and so far this time.
+    /// Requests that a start makes miss their target, on average; and so far for the last start.
     pub(super) late_per_start: f64,
     pub(super) late_this_start: f64,
-    /// The same over more starts, for adapters whose start fits into the target: there it is a price
-    /// that must not change with each start.
+    /// The same over more starts, for adapters with a start that fits into the target: there it is
+    /// a price that must not change with each start.
     pub(super) late_per_start_long: f64,
-    /// The client that it is on for, who has not come yet.
+    /// The expected client for which it is on.
     pub(super) expected: Option<Expected>,
-    /// Whether it was last turned on before anybody waited for it: that start made nobody late.
+    /// True if its last start was not for waiting requests: that start made no request late.
     pub(super) early: bool,
-    /// Whether it has run a batch since it was last turned on.
+    /// True if it has run a batch since its last start.
     pub(super) served: bool,
     pub(super) helped: HelpRecord,
     /// Since when it was idle when it was found worth keeping for its models, and for how many
     /// seconds from then on.
     pub(super) kept: Option<(Time, f64)>,
-    /// Seconds of idling that cost as much as the last activation would have.
+    /// Seconds of idling that cost as much as the last start would have.
     pub(super) break_even: f64,
 }
 
@@ -73,7 +74,7 @@ impl Default for Economy {
 }
 
 impl Economy {
-    /// The adapter is turned on. `waited_for` tells whether requests wait for this start.
+    /// The adapter is turned on. `waited_for` is true if requests wait for this start.
     pub(super) fn started(&mut self, now: Time, waited_for: bool) {
         self.late_per_start_long +=
             LATE_GAIN_LONG * (self.late_this_start - self.late_per_start_long);
@@ -90,14 +91,14 @@ impl Economy {
         (self.expected, self.served) = (None, true);
     }
 
-    /// It has work again, or is started for some.
+    /// Ends the idle period: it has work again, or is started for some.
     pub(super) fn end_idle_period(&mut self, now: Time) {
         if let Some(since) = self.no_work_since.take() {
             self.idle_periods.record(now.since(since).as_secs_f64(), self.break_even);
         }
     }
 
-    /// Requests that a start makes late, as far as is known: on average over those that requests
+    /// Returns the requests that a start makes late: on average over the starts that requests
     /// waited for, the last one included.
     pub(super) fn late_requests(&self) -> f64 {
         if self.early {
@@ -106,7 +107,7 @@ impl Economy {
         self.late_per_start + LATE_GAIN * (self.late_this_start - self.late_per_start)
     }
 
-    /// Takes in what an earlier run learned, unless something was learned in this one.
+    /// Restores the values of an earlier run, unless values were learned in this one.
     pub(super) fn restore(&mut self, now: Time, profile: &LearnedProfile) {
         if !self.idle_periods.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! Which adapters may be turned on, and which may serve which models.
+//! Eligibility: which adapters may be turned on, and which may serve which models.
 
 use super::adapter::Adapter;
 use super::bridge_periods::SHORT_FROM;
@@ -25,8 +25,8 @@ pub(super) fn is_on_bridge(world: &World, slot: &Slot) -> bool {
     adapter.is_some_and(|adapter| adapter.profile.role == Role::Bridge)
 }
 
-/// Whether the adapter is a bridge that answers a single row of the model within its target, as
-/// far as was measured.
+/// Returns true if the adapter is a bridge that was measured to answer a single row of the model
+/// within its target.
 pub(super) fn is_bridged(world: &World, adapter: &Adapter, model: ModelId) -> bool {
     let Some(profile) = world.models.get(&model) else { return false };
     let known = adapter.known.get(&model).filter(|_| adapter.profile.role == Role::Bridge);
@@ -34,7 +34,7 @@ pub(super) fn is_bridged(world: &World, adapter: &Adapter, model: ModelId) -> bo
     service.is_some_and(|service| service.batch(1) * service.caution() <= profile.slo.as_secs_f64())
 }
 
-/// Whether the role of the adapter permits it to serve the model.
+/// Returns true if the role of the adapter permits it to serve the model.
 pub(super) fn role_permits(world: &World, adapter: &Adapter, model: ModelId) -> bool {
     adapter.profile.role != Role::Bridge
         || adapter.mode == AdapterMode::On
@@ -43,8 +43,7 @@ pub(super) fn role_permits(world: &World, adapter: &Adapter, model: ModelId) -> 
         || !is_taken_by_regular(world, model)
 }
 
-/// Whether there is an adapter that is no bridge or fallback and that can load the model, as far
-/// as is known.
+/// Returns true if a regular adapter can load the model, as far as is known.
 fn is_taken_by_regular(world: &World, model: ModelId) -> bool {
     let takes = |adapter: &Adapter| {
         adapter.profile.role == Role::Regular
@@ -55,7 +54,7 @@ fn is_taken_by_regular(world: &World, model: ModelId) -> bool {
     world.adapters.values().any(takes)
 }
 
-/// Whether the adapter is a bridge for any model, or may be one that was not measured yet.
+/// Returns true if the adapter is a bridge for any model, or may be one that was not measured yet.
 pub(super) fn is_bridge(world: &World, adapter: &Adapter) -> bool {
     adapter.profile.role == Role::Bridge
         && adapter.mode == AdapterMode::Auto
@@ -69,13 +68,13 @@ pub(super) fn is_bridge(world: &World, adapter: &Adapter) -> bool {
         })
 }
 
-/// Whether there is an adapter to bridge the starts of.
+/// Returns true if there is a regular adapter, with starts to bridge.
 fn has_regular(world: &World) -> bool {
     let regular = |adapter: &Adapter| adapter.profile.role == Role::Regular;
     world.adapters.values().any(|adapter| regular(adapter) && adapter.is_available())
 }
 
-/// Whether a bridge has to load the model to learn how long it takes there.
+/// Returns true if a bridge has to load the model to measure it.
 pub(super) fn is_to_be_measured(world: &World, adapter: &Adapter, model: ModelId) -> bool {
     let known = adapter.known.get(&model);
     adapter.profile.role == Role::Bridge
@@ -93,8 +92,8 @@ pub(super) fn counts(world: &World, id: AdapterId) -> bool {
     })
 }
 
-/// Whether this adapter is one for the model: not while others have room for it and this one
-/// has not. If nobody has, the device itself tells whether there is memory.
+/// Returns true if this adapter may serve the model: not while others have memory for it and this
+/// one has not. If none has, the model is tried, and the device decides whether there is memory.
 pub(super) fn takes(world: &World, adapter: &Adapter, model: ModelId) -> bool {
     estimates::could_take(world, adapter, model)
         && role_permits(world, adapter, model)
@@ -110,7 +109,7 @@ fn any_has_memory(world: &World, model: ModelId) -> bool {
     })
 }
 
-/// Whether other programs leave this adapter enough memory for the model.
+/// Returns true if other programs leave this adapter enough memory for the model.
 fn has_memory(world: &World, adapter: &Adapter, model: ModelId) -> bool {
     adapter.holds(model)
         || adapter
@@ -118,7 +117,7 @@ fn has_memory(world: &World, adapter: &Adapter, model: ModelId) -> bool {
             .is_none_or(|left| estimates::size_of(world, adapter, model) <= left)
 }
 
-/// Whether the policy may turn this adapter on.
+/// Returns true if the policy may turn this adapter on.
 pub(super) fn is_eligible(world: &World, id: AdapterId) -> bool {
     let Some(adapter) = world.adapters.get(&id) else { return false };
     adapter.mode == AdapterMode::Auto
@@ -126,12 +125,12 @@ pub(super) fn is_eligible(world: &World, id: AdapterId) -> bool {
         && (adapter.profile.role == Role::Regular || only_fallbacks_usable(world))
 }
 
-/// How many take work or are about to.
+/// Returns the number of adapters that are on or starting.
 pub(super) fn on(world: &World) -> usize {
     world.adapters.values().filter(|adapter| adapter.state().is_on()).count()
 }
 
-/// The same without fallbacks that stand in for one that is usable again: it is wanted back.
+/// The same without fallbacks for an adapter that is usable again and should be started.
 pub(super) fn counted_on(world: &World) -> usize {
     world.adapters.values().filter(|adapter| counts_as_on(world, adapter)).count()
 }
@@ -143,7 +142,7 @@ pub(super) fn counts_as_on(world: &World, adapter: &Adapter) -> bool {
             || only_fallbacks_usable(world))
 }
 
-/// Whether nothing but fallbacks is usable.
+/// Returns true if only fallbacks are usable.
 pub(super) fn only_fallbacks_usable(world: &World) -> bool {
     let usable = |other: &Adapter| {
         other.is_available()
@@ -154,13 +153,13 @@ pub(super) fn only_fallbacks_usable(world: &World) -> bool {
     !world.adapters.values().any(usable)
 }
 
-/// Whether this adapter is not on and may be.
+/// Returns true if this adapter is not on and may be turned on.
 pub(super) fn may_be_turned_on(world: &World, id: AdapterId, adapter: &Adapter) -> bool {
     let off = adapter.state().is_off() || adapter.state().is_draining();
     off && is_eligible(world, id) && on(world) < world.settings.max
 }
 
-/// Whether it stays on whatever comes, since that costs nothing.
+/// Returns true if it stays on without load, since a bridge takes no energy while idle.
 pub(super) fn stays_as_bridge(world: &World, adapter: &Adapter) -> bool {
     adapter.profile.role == Role::Bridge && world.closing.is_none() && is_bridge(world, adapter)
 }

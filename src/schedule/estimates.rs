@@ -1,4 +1,4 @@
-//! What is known, or guessed, of times and sizes of models on adapters.
+//! Estimates of times and sizes of models on adapters.
 
 use super::adapter::Adapter;
 use super::batch::Batch;
@@ -7,27 +7,27 @@ use super::ids::{AdapterId, ModelId};
 use super::service::{Service, ServiceTime, bucket};
 use super::world::World;
 
-/// Guess for a model that was never loaded: so many seconds, and so many bytes per second.
+/// Estimate for a model that was never loaded: fixed seconds, and bytes per second.
 const LOAD_GUESS: f64 = 0.3;
 const LOAD_BYTES_PER_SECOND: f64 = 1e9;
-/// Guess for a model that never ran, on an adapter of speed 1000.
+/// Estimate for a model that never ran, on an adapter of speed 1000.
 const BATCH_GUESS: ServiceTime =
     ServiceTime { alpha_ns: 1_000_000, beta_ns: 500_000, spread_permille: 500 };
 
-/// Seconds that a batch takes, as far as is known.
+/// Returns the predicted seconds of a batch.
 pub(super) fn batch_time(world: &World, id: AdapterId, batch: &Batch) -> f64 {
     let service = service(world, id, batch.model, batch.size);
     service.batch(bucket(batch.rows(), max_rows(world, id, batch.model)))
 }
 
-/// The service model: learned here, else scaled from another adapter, else guessed.
+/// Returns the service model: learned here, else scaled from another adapter, else a default.
 pub(super) fn service(world: &World, id: AdapterId, model: ModelId, size: u8) -> Service {
     let known = |adapter: &Adapter| {
         let services = &adapter.known.get(&model)?.services;
         let near = services.range(..=size).next_back().or_else(|| services.iter().next());
         let near = near.map(|(_, service)| *service)?;
-        // What an earlier run remembers may be of a bad day. The warm-up of this run knows
-        // better: believed too slow, an adapter would never be asked to show it.
+        // Restored values may come from a slow phase of an earlier run. The warm-up of this run is
+        // more recent: an adapter assumed to be too slow would get no batch that could correct it.
         let warm = services.get(&0).filter(|warm| warm.is_tried() && !near.is_tried());
         Some(warm.filter(|warm| warm.batch(1) < near.batch(1)).copied().unwrap_or(near))
     };
@@ -45,7 +45,7 @@ pub(super) fn service(world: &World, id: AdapterId, model: ModelId, size: u8) ->
     }
 }
 
-/// Seconds to load and warm up a model.
+/// Returns the seconds to load and warm up a model.
 pub(super) fn load_time(world: &World, id: AdapterId, model: ModelId) -> f64 {
     let known = |adapter: &Adapter| adapter.known.get(&model)?.load;
     // After an update of its driver an adapter tunes again.
@@ -60,7 +60,7 @@ pub(super) fn load_time(world: &World, id: AdapterId, model: ModelId) -> f64 {
     })
 }
 
-/// Rows of the largest batch of a model that an adapter runs.
+/// Returns the rows of the largest batch of a model that an adapter runs.
 pub(super) fn max_rows(world: &World, id: AdapterId, model: ModelId) -> u32 {
     let known = world.adapters.get(&id).and_then(|adapter| adapter.known.get(&model));
     let grown = known.and_then(|known| known.measured_rows_max).unwrap_or(0);
@@ -77,7 +77,7 @@ pub(super) fn rows_limit(world: &World, id: AdapterId, model: ModelId) -> u32 {
     world.models.get(&model).map_or(1, |model| model.max_rows.min(limit).max(1))
 }
 
-/// Bytes that a model takes on an adapter.
+/// Returns the bytes of a model on an adapter.
 pub(super) fn bytes_of(world: &World, id: AdapterId, model: ModelId) -> u64 {
     let known = |adapter: &Adapter| adapter.known.get(&model)?.bytes;
     let own = world.adapters.get(&id).and_then(known);
@@ -89,7 +89,7 @@ pub(super) fn could_take(world: &World, adapter: &Adapter, model: ModelId) -> bo
     !adapter.no_memory_until.contains_key(&model) && may_take(world, adapter, model)
 }
 
-/// Whether it could if there were memory.
+/// Returns true if the adapter could load the model with enough free memory.
 pub(super) fn may_take(world: &World, adapter: &Adapter, model: ModelId) -> bool {
     if adapter.refused_until.contains_key(&model) {
         return false;
@@ -97,7 +97,7 @@ pub(super) fn may_take(world: &World, adapter: &Adapter, model: ModelId) -> bool
     adapter.profile.memory.is_none_or(|budget| size_of(world, adapter, model) <= budget)
 }
 
-/// Bytes that a model takes here, as measured or else as the files tell.
+/// Returns the bytes of a model here: measured, or else by its files.
 pub(super) fn size_of(world: &World, adapter: &Adapter, model: ModelId) -> u64 {
     let known = adapter.known.get(&model).and_then(|known| known.bytes);
     known.unwrap_or_else(|| world.models.get(&model).map_or(0, |model| model.bytes))
@@ -109,8 +109,8 @@ pub(super) fn free_bytes(world: &World, id: AdapterId) -> u64 {
     adapter.budget().unwrap_or(u64::MAX).saturating_sub(held)
 }
 
-/// How many times slower one adapter is than another: by what their probes measured, or else by
-/// their classes.
+/// Returns the factor by which one adapter is slower than another: by the measurements of their
+/// probes, or else by their classes.
 fn times_slower(adapter: &Adapter, other: &Adapter) -> f64 {
     if adapter.speed > 0 && other.speed > 0 {
         return other.speed as f64 / adapter.speed as f64;

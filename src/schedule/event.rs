@@ -5,53 +5,54 @@ use super::learned_profile::{LearnedPolicy, LearnedProfile};
 use super::settings::{AdapterProfile, ModelProfile, Settings};
 use std::time::Duration;
 
-/// A request that wants to be admitted.
+/// A request to be admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Arrival {
     pub request: RequestId,
     pub model: ModelId,
-    /// Who asks: clients get fair shares.
+    /// The client of the request; clients get fair shares.
     pub client: ClientId,
     pub shape: Shape,
-    /// At least 1; more than fit into a batch are cut into chunks.
+    /// At least 1; more rows than a batch holds are cut into chunks.
     pub rows: u32,
     /// 1 is the most urgent; 0 stands for the default, [`Arrival::PRIORITY_DEFAULT`].
     pub priority: u32,
-    /// From when on an answer is worth nothing to the client.
+    /// Time after which an answer has no value for the client.
     pub deadline: Option<Time>,
-    /// True for the next time slice of a request that was admitted before: it is admitted whatever
-    /// waits, and is no arrival to what learns from arrivals of clients.
+    /// True for the next time slice of a request that was admitted before: it is admitted even if
+    /// the queue is full, and does not count as an arrival of its client.
     pub continues: bool,
 }
 
 impl Arrival {
-    /// Where requests stand that name no priority: behind those up to 99.
+    /// Priority of requests without one: after those up to 99.
     pub const PRIORITY_DEFAULT: u32 = 100;
 }
 
-/// What happened.
+/// An input of the scheduler.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// These adapters are in the machine now; those that are not named have gone.
+    /// These adapters are in the machine now; all others are absent.
     Discovered { adapters: Vec<(AdapterId, AdapterProfile)> },
-    /// These are in the machine, and not to be used (any more); told before `Discovered`.
+    /// These adapters are in the machine and excluded from use; sent before `Discovered`.
     Excluded { adapters: Vec<AdapterId> },
-    /// What an earlier run learned of an adapter.
+    /// Values that an earlier run learned of an adapter.
     ProfileRestored { adapter: AdapterId, profile: LearnedProfile },
-    /// What the policy learned in an earlier run; the server was `down` since that was written.
+    /// Values that the policy learned in an earlier run; the server was `down` since they were
+    /// written.
     PolicyRestored { policy: LearnedPolicy, down: Duration },
-    /// Bytes of an adapter's memory that models may take as long as other programs use what they
-    /// use now: what models hold, and what is free; `None` where nobody can tell.
+    /// Bytes of an adapter's memory that models may use at the present use of other programs: those
+    /// of loaded models and the free ones; `None` if unknown.
     MemoryBudget { adapter: AdapterId, bytes: Option<u64> },
-    /// The operator has changed the settings.
+    /// The operator changed the settings.
     Configured { settings: Settings },
     /// A model is served from now on, or its limits changed.
     ModelAdded { model: ModelId, profile: ModelProfile },
-    /// A model is served no more: who waits for it is turned away.
+    /// A model is no longer served: its waiting requests are rejected.
     ModelRemoved { model: ModelId },
-    /// A request wants to be admitted.
+    /// A request to be admitted.
     Arrived(Arrival),
-    /// The caller went away.
+    /// The caller closed the request.
     Cancelled { request: RequestId },
     /// The worker made progress in its start or in loading a model.
     Progress { adapter: AdapterId, incarnation: Incarnation },
@@ -70,10 +71,10 @@ pub enum Event {
         /// next load needs none of it. `None` if the caches had everything.
         tuning: Option<Duration>,
     },
-    /// A model could not be loaded here; the worker lives on.
+    /// A model failed to load here; the worker lives on.
     LoadFailed { adapter: AdapterId, incarnation: Incarnation, model: ModelId, retry: LoadRetry },
-    /// The device had no memory to load a model, or to run so many rows of it; 0 if not even its
-    /// weights fit. The worker must go.
+    /// The device had no memory to load a model, or to run `rows` rows of it; 0 if not even its
+    /// weights fit. The worker must exit.
     NoMemory { adapter: AdapterId, incarnation: Incarnation, model: ModelId, rows: u32 },
     /// The worker's link thread answered a ping.
     Heartbeat { adapter: AdapterId, incarnation: Incarnation },
@@ -81,64 +82,66 @@ pub enum Event {
     Done { adapter: AdapterId, incarnation: Incarnation, batch: BatchId },
     /// A batch failed; the worker lives on.
     Failed { adapter: AdapterId, incarnation: Incarnation, batch: BatchId, failure: Failure },
-    /// The worker can no longer be trusted: it must go.
+    /// The worker has a fault: it must exit.
     Faulted { adapter: AdapterId, incarnation: Incarnation, fault: Fault },
-    /// The server could not start the worker's process: the cause lies in its own environment, not
+    /// The server failed to start the worker's process: the cause lies in its own environment, not
     /// in the adapter.
     NotStarted { adapter: AdapterId, incarnation: Incarnation },
-    /// The server tried to start a process after `NotStarted`: `works` once that succeeds.
+    /// The server retried to start a process after `NotStarted`; `works` is true once that
+    /// succeeds.
     StartTried { works: bool },
-    /// The kernel killed the worker's process for want of memory, while it loaded `model` if it
-    /// loaded one; it is gone and reaped.
+    /// The kernel killed the worker's process for lack of memory, while it loaded `model` if there
+    /// was a load; the process has been reaped.
     OutOfMemory { adapter: AdapterId, incarnation: Incarnation, model: Option<ModelId> },
-    /// The worker's process is gone and reaped.
+    /// The worker's process has exited and been reaped.
     Exited { adapter: AdapterId, incarnation: Incarnation },
-    /// A client says that it will ask for a model in so long.
+    /// A client announced a request of a model after the time `within`.
     Announced { model: ModelId, client: ClientId, within: Duration },
-    /// The operator's hand.
+    /// The operator set the mode of an adapter.
     ModeSet { adapter: AdapterId, mode: AdapterMode },
-    /// The time that `next_timeout` asked for has come.
+    /// The time returned by `next_timeout` has come.
     Timeout,
-    /// Admit nothing more, finish what was admitted until `deadline`, bring every adapter down.
+    /// Admit no more requests, finish the admitted ones until `deadline`, and turn every adapter
+    /// off.
     Shutdown { deadline: Time },
 }
 
-/// Whose fault a failed batch is.
+/// The cause of a failed batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// The input's or the model's: another adapter would fail too.
+    /// The input or the model: another adapter would fail too.
     Input,
-    /// The device's: another adapter may do better.
+    /// The device: another adapter may succeed.
     Device,
     /// The device's memory is full: fewer rows may fit.
     Memory,
 }
 
-/// Why an adapter was let down.
+/// The kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// The process ended on its own, or could not be spawned.
+    /// The process exited unexpectedly, or failed to start.
     Crashed,
-    /// No word for longer than the bound.
+    /// No heartbeat within the heartbeat timeout.
     HeartbeatTimeout,
-    /// The start, or loading a model, made no progress for longer than the bound.
+    /// The start or a load made no progress within its timeout.
     StartStuck,
-    /// A batch took longer than the bound.
+    /// A batch took longer than its timeout.
     RunStuck,
-    /// The device refused, was lost, or failed a batch.
+    /// The device failed to open, was lost, or failed a batch.
     Device,
-    /// The device had no memory for what was to be done.
+    /// The device had no memory for a load or a batch.
     Memory,
-    /// The known-answer check or a golden sample came out wrong.
+    /// The known-answer check or a golden sample gave a wrong result.
     WrongAnswer,
-    /// The worker broke the protocol.
+    /// The worker violated the protocol.
     Protocol,
     /// Another server holds this adapter.
     InUse,
 }
 
 impl Fault {
-    /// A short word for logs, metrics and JSON.
+    /// Returns the label for logs, metrics and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Fault::Crashed => "crashed",
@@ -157,23 +160,23 @@ impl Fault {
 /// The time of the next attempt after a failed load on the same adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LoadRetry {
-    /// At once, since other files are read then.
+    /// At once, since the next load reads other files.
     Now,
-    /// After a while, since the cause may end by itself.
+    /// Later, since the cause may be temporary.
     Later,
     /// Not before the model is replaced, since its files are wrong.
     Never,
 }
 
-/// The operator's wish for an adapter.
+/// The operator's mode for an adapter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AdapterMode {
-    /// As the policy says.
+    /// On or off by the policy.
     #[default]
     Auto,
-    /// On, whatever the load.
+    /// On at any load.
     On,
-    /// Off, whatever the load.
+    /// Off at any load.
     Off,
 }
 

@@ -1,4 +1,4 @@
-//! Clients that are expected, and when.
+//! Expected clients and the times of their next requests.
 
 use super::client_pattern::{ClientPattern, Window};
 use super::ids::{AdapterId, ClientId, ModelId, Time};
@@ -6,17 +6,17 @@ use super::learned_profile::LearnedClient;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Announcements in a row that a client did not meet, after which its next ones are ignored.
+/// Consecutive announcements without a request after which the client's next ones are ignored.
 pub(super) const MISSED_MAX: u8 = 3;
-/// Clients that are remembered, those of different models apart.
+/// Limit of remembered clients; clients of several models count once for each.
 const KEYS_MAX: usize = 64;
-/// A start is asked for so many times its usual length before it is needed.
+/// Factor of the usual time of a start by which it begins before it is needed.
 const START_CAUTION: f64 = 1.1;
 
-/// Whose requests: those of one client for one model, or all.
+/// The requests of one client for one model, or all requests.
 pub(super) type Key = Option<(ModelId, ClientId)>;
 
-/// What is expected.
+/// The expected window and the adapter for it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     pub(super) window: Window,
@@ -24,47 +24,49 @@ pub(super) struct Plan {
     pub(super) model: ModelId,
     /// When the adapter is turned on; `None` once that was tried.
     pub(super) start_at: Option<Time>,
-    /// Whether the client said so.
+    /// True if the client announced it.
     pub(super) announced: bool,
 }
 
-/// What is published of an expected client.
+/// An expected client, as it is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExpectedClient {
-    /// One client, or all together.
+    /// True for one client, false for all together.
     pub is_one: bool,
     pub model: ModelId,
-    /// The adapter that is to be ready.
+    /// The adapter to be ready.
     pub adapter: AdapterId,
     /// When it is turned on; `None` once that was tried.
     pub start_at: Option<Time>,
-    /// From when until when the next request is expected.
+    /// The window in which the next request is expected.
     pub from: Time,
     pub until: Time,
-    /// Whether the client announced it; else it comes regularly.
+    /// True if the client announced it; else it is a forecast.
     pub announced: bool,
 }
 
-/// When an adapter whose start takes so many seconds is turned on, to be ready for a window.
+/// Returns the time to turn on an adapter with this start time in seconds, to be ready for a
+/// window.
 pub(super) fn start_at(now: Time, window: Window, start: f64) -> Time {
     let lead = Duration::from_secs_f64((start * START_CAUTION).min(1e6));
     Time(window.from.0.saturating_sub(lead)).max(now)
 }
 
-/// What is known of one client.
+/// The record of one client.
 #[derive(Clone, Debug)]
 pub(super) struct ClientRecord {
     pub(super) pattern: ClientPattern,
     /// The model of the last request.
     pub(super) model: ModelId,
     pub(super) plan: Option<Plan>,
-    /// Announcements in a row after which the client did not come.
+    /// Consecutive announcements without a request.
     pub(super) missed_announcements: u8,
-    /// Whether its last spell was announced: no other one is expected before its announcement.
+    /// True if its last busy period was announced: the next one is not expected before its
+    /// announcement.
     pub(super) announces: bool,
-    /// Whether adapters were turned off early after its last request, or had to stay on.
+    /// True if it was decided after its last request whether adapters turn off early.
     pub(super) released: bool,
-    /// When it last came or announced itself, in seconds.
+    /// Time of its last request or announcement, in seconds.
     pub(super) last_seen: f64,
 }
 
@@ -75,7 +77,7 @@ impl ClientRecord {
         ClientRecord { pattern, model, plan, missed_announcements, announces, released, last_seen }
     }
 
-    /// A request arrived, which begins a spell or not. It ends the plan that expected it.
+    /// Handles a request that begins a busy period or not. It ends the plan that expected it.
     pub(super) fn arrived(&mut self, now: Time, begins: bool) {
         let announced = self.plan.filter(|plan| plan.announced);
         let met = announced.is_some_and(|plan| begins || plan.window.from <= now);
@@ -85,7 +87,7 @@ impl ClientRecord {
         self.released = false;
     }
 
-    /// The time of a plan has passed.
+    /// Ends a plan after its window.
     pub(super) fn end_plan(&mut self, plan: Plan) {
         self.plan = None;
         if plan.announced {
@@ -94,21 +96,22 @@ impl ClientRecord {
         }
     }
 
-    /// When adapters may be turned off early after this client, if it announces its requests.
+    /// Returns the time at which adapters may be turned off early after this client, if it
+    /// announces its requests.
     pub(super) fn release_at(&self) -> Option<Time> {
         let is_known = self.announces || self.plan.is_some_and(|plan| plan.announced);
         (is_known && !self.released).then(|| self.pattern.paused_at()).flatten()
     }
 }
 
-/// All rhythms and plans.
+/// All client patterns and plans.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ClientRecords {
     pub(super) entries: BTreeMap<Key, ClientRecord>,
 }
 
 impl ClientRecords {
-    /// The next time at which there is something to do.
+    /// Returns the next time at which a plan is due.
     pub(super) fn due(&self) -> Option<Time> {
         let due = |entry: &ClientRecord| {
             let plan = entry.plan.map(|plan| plan.start_at.unwrap_or(plan.window.until));
@@ -118,7 +121,7 @@ impl ClientRecords {
         self.entries.values().filter_map(due).min()
     }
 
-    /// The entry of a key; the one that was not seen for longest makes way.
+    /// Returns the entry of a key; a new entry replaces the least recently seen one.
     pub(super) fn entry(&mut self, key: Key, model: ModelId) -> &mut ClientRecord {
         if !self.entries.contains_key(&key) && self.entries.len() > KEYS_MAX {
             let oldest = self.entries.iter().filter(|(key, _)| key.is_some());
@@ -132,7 +135,7 @@ impl ClientRecords {
 }
 
 impl ClientRecords {
-    /// The clients that are expected.
+    /// Returns the expected clients.
     pub(super) fn expected(&self) -> impl Iterator<Item = ExpectedClient> {
         self.entries.iter().filter_map(|(key, entry)| {
             let Plan { window, adapter, model, start_at, announced } = entry.plan?;
@@ -141,7 +144,7 @@ impl ClientRecords {
         })
     }
 
-    /// What is worth keeping of each client for the next run of the server.
+    /// Returns the learned values of each client for the next run of the server.
     pub(super) fn learned(&self, now: Time) -> Vec<LearnedClient> {
         let learned = |(key, entry): (&Key, &ClientRecord)| LearnedClient {
             client: key.map(|(_, client)| client),
@@ -151,7 +154,7 @@ impl ClientRecords {
         self.entries.iter().map(learned).collect()
     }
 
-    /// Takes in what an earlier run learned of clients that were not seen in this one.
+    /// Restores the values of clients without requests in this run.
     pub(super) fn restore(&mut self, now: Time, learned: &LearnedClient, down: Duration) {
         let (key, model) = (learned.client.map(|client| (learned.model, client)), learned.model);
         if !self.entries.contains_key(&key) {
@@ -163,13 +166,13 @@ impl ClientRecords {
 }
 
 impl ClientRecords {
-    /// Late requests of a spell of a client, if it keeps its word.
+    /// Returns the late requests of a busy period of a client, if its announcements are reliable.
     pub(super) fn expected_late_requests(&self, model: ModelId, client: ClientId) -> Option<f64> {
         let Some(entry) = self.entries.get(&Some((model, client))) else { return Some(0.0) };
         (entry.missed_announcements < MISSED_MAX).then(|| entry.pattern.late_requests())
     }
 
-    /// Plans for a client that announced itself.
+    /// Sets the plan of a client that announced a request.
     pub(super) fn plan(&mut self, now: Time, (model, client): (ModelId, ClientId), plan: Plan) {
         let entry = self.entry(Some((model, client)), model);
         // An announcement that is postponed after its time counts as one that was not met.

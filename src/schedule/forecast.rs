@@ -1,16 +1,16 @@
-//! When which adapter will have done how much: the arithmetic behind routing, chunks and growth.
+//! Predicted progress of adapters: the arithmetic of routing, chunks and growth.
 //!
 //! For rows of one kind an adapter is a [`Slot`]: free after `free` seconds from now, then busy
-//! `alpha + beta · rows` with each batch. How soon several slots together serve a number of rows
-//! is found by filling them like vessels to one level: `level` is the least time at which their
-//! rows add up. A slot that can do nothing until then gets nothing: that is how a slow adapter
-//! leaves work to a faster one that will be free soon enough, and how a large request is cut in
-//! proportion to predicted speeds.
+//! `alpha + beta · rows` with each batch. The time in which several slots together serve a number
+//! of rows is found like a common level in several vessels: `level` is the least time at which
+//! their rows add up. A slot without any progress until then gets no rows: so a slow adapter leaves
+//! rows to a faster one that will be free soon enough, and a large request is cut in proportion to
+//! predicted speeds.
 
 use super::ids::AdapterId;
 use super::service::bucket;
 
-/// What an adapter offers to rows of one model and size.
+/// The predicted capacity of an adapter for rows of one model and size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Slot {
     pub(super) adapter: AdapterId,
@@ -19,44 +19,44 @@ pub(super) struct Slot {
     /// Seconds of a batch without its rows, and of each row.
     pub(super) alpha: f64,
     pub(super) beta: f64,
-    /// How many times the mean a batch may take.
+    /// Factor of the mean that bounds the time of a batch.
     pub(super) caution: f64,
     /// Rows of the largest batch.
     pub(super) max_rows: u32,
-    /// Whether it stands idle now.
+    /// True if it can begin now.
     pub(super) idle: bool,
-    /// Whether it has the model.
+    /// True if the model is loaded.
     pub(super) loaded: bool,
-    /// Whether a model that is in use would have to make room.
+    /// True if a model in use would have to be evicted.
     pub(super) displaces: bool,
-    /// Seconds of loading per second that it would cost to be without what has to make room.
+    /// Cost of the evicted models, in seconds of loading per second.
     pub(super) loss: f64,
-    /// Whether the times rest on measurements of this run.
+    /// True if the times are based on measurements of this run.
     pub(super) measured: bool,
 }
 
-/// Batches that are not full and are counted behind those that are.
+/// Partial batches that are counted after the full ones.
 const SMALL_BATCHES: usize = 3;
-/// Rounding must not cost a row that just fits.
+/// Tolerance, so that rounding does not exclude a row that just fits.
 const EPSILON: f64 = 1e-9;
 
 impl Slot {
-    /// Seconds of one batch.
+    /// Returns the seconds of one batch.
     pub(super) fn batch(&self, rows: u32) -> f64 {
         self.alpha + self.beta * f64::from(bucket(rows, self.max_rows))
     }
 
-    /// The same, with nothing to do for others.
+    /// The same without other work.
     pub(super) fn without_queue(&self) -> Slot {
         Slot { free: if self.loaded { 0.0 } else { self.free }, ..*self }
     }
 
-    /// Rows per second when batches are full.
+    /// Returns the rows per second with full batches.
     pub(super) fn rate(&self) -> f64 {
         f64::from(self.max_rows) / self.batch(self.max_rows).max(EPSILON)
     }
 
-    /// Rows of the largest batch that takes no longer than this; 0 if none does.
+    /// Returns the rows of the largest batch that takes no longer than this; 0 if there is none.
     pub(super) fn rows_within(&self, seconds: f64) -> u32 {
         let room = seconds * (1.0 + EPSILON) + EPSILON - self.alpha;
         if room < self.beta || room < 0.0 {
@@ -70,8 +70,8 @@ impl Slot {
         1 << rows.max(1).ilog2()
     }
 
-    /// Rows that it will have served so many seconds from now, running batch after batch: full
-    /// ones, and then ever smaller ones in what time is left.
+    /// Returns the rows served by `seconds` from now, batch after batch: full ones, and then ever
+    /// smaller ones in the remaining time.
     pub(super) fn rows_by(&self, seconds: f64) -> f64 {
         let room = seconds - self.free;
         if room <= 0.0 {
@@ -92,7 +92,7 @@ impl Slot {
         rows
     }
 
-    /// Seconds from now until it alone has served so many rows.
+    /// Returns the seconds from now until it alone has served `rows` rows.
     pub(super) fn finish(&self, rows: u64) -> f64 {
         let max = u64::from(self.max_rows.max(1));
         let (whole, rest) = (rows / max, (rows % max) as u32);
@@ -101,12 +101,13 @@ impl Slot {
     }
 }
 
-/// Rows that all of them will have served so many seconds from now.
+/// Returns the rows that all slots together serve by `seconds` from now.
 pub(super) fn rows_by(slots: &[Slot], seconds: f64) -> f64 {
     slots.iter().map(|slot| slot.rows_by(seconds)).sum()
 }
 
-/// Seconds from now until all of them together have served so many rows; infinite without slots.
+/// Returns the seconds from now until all slots together have served `rows` rows; infinite without
+/// slots.
 pub(super) fn level(slots: &[Slot], rows: u64) -> f64 {
     let alone = slots.iter().map(|slot| slot.finish(rows));
     let mut high = alone.fold(f64::INFINITY, f64::min);

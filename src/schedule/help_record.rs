@@ -1,17 +1,17 @@
-//! Which adapters needed the help of a dearer one lately.
+//! The record of the help that an adapter needed from a more expensive one.
 
 use super::ids::Time;
 use std::time::Duration;
 
-/// An adapter is not taken for cheap for so long after it needed help, twice as long each time that
-/// it needs help soon afterwards.
+/// Time after help for which an adapter does not count as cheap; it doubles with each help that
+/// follows soon.
 const HELPED_MIN: Duration = Duration::from_secs(600);
 const HELPED_MAX: Duration = Duration::from_secs(2400);
-/// It needs help soon if that is within so many times as long.
+/// Multiple of that time within which help counts as soon.
 const SOON: f64 = 2.0;
 
-/// When an adapter, which was ready, last needed the help of a dearer one, and for how long that is
-/// remembered.
+/// Time at which an adapter that was ready last needed the help of a more expensive one, and for
+/// how long that counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct HelpRecord {
     /// In seconds, which are negative before the server started.
@@ -20,7 +20,7 @@ pub(super) struct HelpRecord {
 }
 
 impl HelpRecord {
-    /// What an earlier run of the server knew: how long ago that was, and for how long it counts.
+    /// Restores the record of an earlier run: the time since the help, and for how long it counts.
     pub(super) fn restored(now: Time, (ago, counts): (Duration, Duration)) -> HelpRecord {
         let at = Some(now.0.as_secs_f64() - ago.as_secs_f64());
         HelpRecord { at, counts: counts.min(HELPED_MAX).as_secs_f64() }

@@ -7,10 +7,10 @@ use std::time::Duration;
 pub struct Time(pub Duration);
 
 impl Time {
-    /// Later than anything that will happen.
+    /// Later than every event.
     pub const NEVER: Time = Time(Duration::MAX);
 
-    /// How long ago `earlier` was; zero if it is still to come.
+    /// Returns the time since `earlier`; zero if it is in the future.
     pub fn since(self, earlier: Time) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -31,7 +31,7 @@ pub struct AdapterId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModelId(pub u32);
 
-/// One client, whoever is behind it; told by the engine.
+/// One client; identified by the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(pub u64);
 
@@ -43,7 +43,7 @@ pub struct RequestId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub u64);
 
-/// Which life of an adapter's worker a message belongs to; grows with every start.
+/// The run of an adapter's worker to which a message belongs; grows with every start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);
 

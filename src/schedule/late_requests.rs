@@ -1,4 +1,4 @@
-//! Which starts made a request late.
+//! Late requests and the starts that caused them.
 
 use super::adapter::Adapter;
 use super::ids::{AdapterId, Time};
@@ -7,7 +7,7 @@ use super::queue_key::QueueKey;
 use super::world::World;
 use super::{early_start, eligible, slots};
 
-/// Remembers whether the request met its target.
+/// Records whether the request met its target.
 pub(super) fn record(world: &mut World, now: Time, request: &Request) {
     let late = now > request.order.due;
     let cold = late && attribute_to_starts(world, now, request);
@@ -15,9 +15,9 @@ pub(super) fn record(world: &mut World, now: Time, request: &Request) {
     early_start::record_answer(world, now, request.key.model, request.client, cold);
 }
 
-/// Blames a late request on the adapters that were starting meanwhile: each for its share of
-/// what all that are on can serve together, since that much sooner it would have been served
-/// had it been on. Tells whether there were any.
+/// Attributes a late request to the adapters that were starting meanwhile: to each by its share of
+/// the capacity of all that are on, since the request would have been served sooner by that share.
+/// Returns true if there were any.
 fn attribute_to_starts(world: &mut World, now: Time, request: &Request) -> bool {
     let QueueKey { model, shape, .. } = request.key;
     let able = |(id, adapter): &(&AdapterId, &Adapter)| {

@@ -1,12 +1,12 @@
-//! What the policy learned and is worth keeping between two runs of the server, beside what is known
-//! of each adapter ([`LearnedProfile`]).
+//! Learned values of the policy for the next run of the server, beside those of each adapter
+//! ([`LearnedProfile`]).
 
 use super::ids::{AdapterId, Time};
 use super::learned_profile::{LearnedDuration, LearnedPolicy, LearnedProfile, LearnedReplica};
 use super::world::World;
 use std::time::Duration;
 
-/// What is worth keeping of the policy for the next run.
+/// Returns the learned values of the policy for the next run.
 pub(super) fn policy(world: &World, now: Time) -> LearnedPolicy {
     LearnedPolicy {
         late_price: Some(world.late_price.learned()),
@@ -15,7 +15,7 @@ pub(super) fn policy(world: &World, now: Time) -> LearnedPolicy {
     }
 }
 
-/// Takes in what an earlier run learned. The server was `down` since that was read.
+/// Restores the values of an earlier run. The server was `down` since they were read.
 pub(super) fn restore_policy(
     world: &mut World,
     now: Time,
@@ -35,7 +35,7 @@ pub(super) fn restore_policy(
     }
 }
 
-/// What is worth keeping of an adapter for the next run.
+/// Returns the learned values of an adapter for the next run.
 pub(super) fn adapter(world: &World, now: Time, id: AdapterId) -> Option<LearnedProfile> {
     let adapter = world.adapters.get(&id)?;
     let replicas = adapter.known.iter().map(|(model, known)| {

@@ -1,36 +1,37 @@
-//! Decides which adapters are on, which models they hold and which requests run where. PURE.
+//! The scheduler: decides which adapters are on, which models they hold and which requests run
+//! where. PURE.
 //!
-//! This room performs no I/O, spawns nothing, reads no clock and draws no random numbers: events
-//! and the current time come in, actions go out. The same events at the same times always give
-//! the same actions. It knows ids, rows and times; payloads and answer channels live in `engine`.
-//! It uses nothing but the standard library, so that a test can compile broken variants of it.
+//! This crate performs no I/O, spawns nothing, reads no clock and draws no random numbers: its
+//! input is events with the current time, its output is actions. The same events at the same times
+//! always give the same actions. It knows ids, rows and times; payloads and answer channels live in
+//! `engine`. It uses only the standard library, so that a test can compile broken variants of it.
 //!
-//! `World` (`world.rs`) holds what is known; each of its parts is changed by its own methods only:
-//! an adapter and its state (`adapter.rs`, what was learned of its models in `known.rs`), requests
-//! (`queue.rs`), popularity of models, late requests, expected clients. Functions that take `&World`
-//! answer questions and propose; those that take `&mut World` and the outbox perform a step:
+//! `World` (`world.rs`) holds the state; each of its parts is changed by its own methods only: an
+//! adapter and its state (`adapter.rs`, learned values of its models in `known.rs`), requests
+//! (`queue.rs`), popularity of models, late requests, expected clients. Functions that take
+//! `&World` compute and propose; those that take `&mut World` and the outbox perform a step:
 //!
 //! ```text
 //! handle(now, event) ─► record the event                            record.rs, lifecycle.rs, batches.rs,
 //!                                                                   requests.rs, admission.rs
-//!                       then always the same short list of steps:
-//!    expire   end timed-out starts, runs and quarantines           timeouts.rs
-//!    reject   turn away what can no longer be served                availability.rs
-//!    expel    let go what must not be on                            scale.rs
-//!    obey     what the operator wants on, bridges, expected clients scale.rs, bridge.rs, early_start.rs
+//!                       then always the same list of steps:
+//!    expire   end timed-out starts, runs and quarantines            timeouts.rs
+//!    reject   reject requests that can no longer be served          availability.rs
+//!    forbid   drain adapters that must not be on                    scale.rs
+//!    turn on  by mode, as bridges, for expected clients             scale.rs, bridge.rs, early_start.rs
 //!    grow     resume or start adapters                              scale.rs, cost.rs, replace.rs
 //!    dispatch form batches, load models on demand                   dispatch.rs, loading.rs
-//!    prepare  drop and load models without hurry                    prepare.rs
+//!    prepare  unload and load models without waiting requests       prepare.rs
 //!    shrink   drain adapters that are no longer needed              scale.rs, wait.rs
-//! poll_action() ◄─ what the driver must do        next_timeout() ◄─ when to come back
+//! poll_action() ◄─ actions of the driver           next_timeout() ◄─ time of the next event
 //! ```
 //!
-//! Questions, each of which uses only those before it: what is known of times and sizes
-//! (`estimates.rs`); which adapters may serve which models (`eligible.rs`, `reliability.rs`); what a start
-//! costs (`start_cost.rs`); which models keep their memory (`eviction.rs`); when adapters are free
-//! (`slots.rs`, `forecast.rs`); the target that is aimed at (`target.rs`); who serves light traffic
-//! (`energy_rank.rs`); which rows go where (`plan.rs`, `step.rs`, `routing.rs`); how long an adapter stays
-//! (`wait.rs`).
+//! Modules of computations, each of which uses only those before it: estimates of times and sizes
+//! (`estimates.rs`); which adapters may serve which models (`eligible.rs`, `reliability.rs`); the
+//! cost of a start (`start_cost.rs`); which models keep their memory (`eviction.rs`); when adapters
+//! are free (`slots.rs`, `forecast.rs`); the effective target (`target.rs`); the order of adapters
+//! for light traffic (`energy_rank.rs`); which rows run where (`plan.rs`, `step.rs`, `routing.rs`);
+//! how long an adapter stays on (`wait.rs`).
 
 mod action;
 mod adapter;

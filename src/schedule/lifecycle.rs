@@ -1,4 +1,4 @@
-//! What happens to adapters: found, started, loaded, let down, gone.
+//! Events of adapters: discovered, started, loaded, failed, exited.
 
 use super::action::Action;
 use super::adapter::{Adapter, Drained};
@@ -27,7 +27,7 @@ pub(super) fn discovered(world: &mut World, adapters: Vec<(AdapterId, AdapterPro
     world.sort();
 }
 
-/// The operator excludes these adapters, and no others.
+/// Excludes these adapters at the operator's request, and no others.
 pub(super) fn exclude(world: &mut World, adapters: &[AdapterId]) {
     for (id, adapter) in &mut world.adapters {
         adapter.excluded = adapters.contains(id);
@@ -35,34 +35,34 @@ pub(super) fn exclude(world: &mut World, adapters: &[AdapterId]) {
     }
 }
 
-/// Bytes of an adapter's memory that models may take now.
+/// Sets the bytes of an adapter's memory that models may use now.
 pub(super) fn set_memory_budget(world: &mut World, id: AdapterId, bytes: Option<u64>) {
     if let Some(adapter) = world.adapters.get_mut(&id) {
         adapter.memory_budget = bytes;
     }
 }
 
-/// The operator's wish for an adapter.
+/// Sets the operator's mode of an adapter.
 pub(super) fn set_mode(world: &mut World, id: AdapterId, mode: AdapterMode) {
     if let Some(adapter) = world.adapters.get_mut(&id) {
         adapter.mode = mode;
     }
 }
 
-/// The worker's link thread answered.
+/// Records a heartbeat of the worker.
 pub(super) fn heartbeat(world: &mut World, now: Time, (id, incarnation): (AdapterId, Incarnation)) {
     if let Some(adapter) = world.current(id, incarnation) {
         adapter.last_heartbeat = now;
     }
 }
 
-/// The driver tried to start a process again.
+/// Records the retried start of a process.
 pub(super) fn start_tried(world: &mut World, works: bool) {
     world.starts_blocked = !works;
     world.failed_starts = world.failed_starts.saturating_add(u32::from(!works));
 }
 
-/// The worker can no longer be trusted.
+/// Handles a fault of the worker.
 pub(super) fn faulted(
     world: &mut World,
     out: &mut Outbox,
@@ -75,7 +75,7 @@ pub(super) fn faulted(
     }
 }
 
-/// Takes in what an earlier run learned.
+/// Restores the values of an earlier run.
 pub(super) fn restore(world: &mut World, now: Time, id: AdapterId, profile: LearnedProfile) {
     let Some(adapter) = world.adapters.get_mut(&id) else { return };
     adapter.restore(now, &profile);
@@ -132,7 +132,7 @@ pub(super) fn loaded(
     known.learn_load(now.since(since), tuning);
     known.bytes = Some(bytes);
     known.measured_rows_max = measured.iter().map(|(rows, _)| *rows).max();
-    // The sizes of rows that clients send are not known yet: 0 stands for any.
+    // The sizes of rows of clients are not known yet: 0 stands for any.
     let service = known.services.entry(0).or_default();
     for (rows, took) in measured {
         service.observe(bucket(*rows, max_rows), *took);
@@ -156,7 +156,7 @@ pub(super) fn load_failed(
     }
 }
 
-/// Takes a start back whose process could not be started: no fault of the adapter.
+/// Takes a start back after the process failed to start: no fault of the adapter.
 pub(super) fn not_started(
     world: &mut World,
     out: &mut Outbox,
@@ -172,8 +172,8 @@ pub(super) fn not_started(
     out.decide(now, id, Change::Drain, Reason::Environment);
 }
 
-/// Takes back the work of a worker that the kernel killed for want of memory. The adapter works:
-/// the model that was being loaded, or so many rows of the one that ran, take too much.
+/// Takes back the work of a worker that the kernel killed for lack of memory. The adapter works:
+/// the model that was being loaded, or the rows of the one that ran, need too much memory.
 pub(super) fn out_of_memory(
     world: &mut World,
     out: &mut Outbox,
@@ -220,7 +220,7 @@ pub(super) fn exited(
     }
 }
 
-/// A worker that can no longer be trusted is killed; its work runs elsewhere.
+/// Kills the worker of an adapter with a fault; its work runs elsewhere.
 pub(super) fn fail_adapter(
     world: &mut World,
     out: &mut Outbox,
@@ -234,7 +234,7 @@ pub(super) fn fail_adapter(
     out.push(Action::Kill { adapter: id, incarnation });
 }
 
-/// Counts a fault, says so, and takes the work back.
+/// Counts a fault, publishes it, and takes the work back.
 fn record_fault(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId, fault: Fault) {
     let Some(adapter) = world.adapters.get_mut(&id) else { return };
     let batches = adapter.fail(now, fault);
@@ -249,7 +249,7 @@ fn record_fault(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId, f
     out.decide(now, id, Change::Quarantine, reason);
 }
 
-/// Turns off what is idle or drains.
+/// Stops a worker that is idle or draining.
 pub(super) fn stop_worker(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
     if let Some(adapter) = world.adapters.get_mut(&id) {
         adapter.stop(now);
@@ -257,7 +257,7 @@ pub(super) fn stop_worker(world: &mut World, out: &mut Outbox, now: Time, id: Ad
     }
 }
 
-/// Resumes the adapter if it drains, or starts it if it is off. Tells whether it did.
+/// Resumes the adapter if it drains, or starts it if it is off. Returns true if it did.
 pub(super) fn turn_on(
     world: &mut World,
     out: &mut Outbox,
@@ -284,12 +284,12 @@ pub(super) fn turn_on(
     true
 }
 
-/// Whether requests wait for an adapter that is turned on for this reason.
+/// Returns true if requests wait for an adapter that is turned on for this reason.
 fn is_waited_for(reason: Reason) -> bool {
     matches!(reason, Reason::LatencyTarget { .. } | Reason::Demand { .. } | Reason::Backlog { .. })
 }
 
-/// Turns an adapter off once it is done with its batch.
+/// Turns an adapter off after its batches.
 pub(super) fn begin_draining(
     world: &mut World,
     out: &mut Outbox,
@@ -310,7 +310,7 @@ pub(super) fn begin_draining(
     out.decide(now, id, Change::Drain, reason);
 }
 
-/// Limits the rows of a model on an adapter to half of those that had no memory.
+/// Limits the rows of a model on an adapter to half of those without memory.
 pub(super) fn limit_rows(
     world: &mut World,
     now: Time,
@@ -320,9 +320,9 @@ pub(super) fn limit_rows(
     let bucket = bucket(rows, estimates::max_rows(world, id, model));
     let consecutive_faults =
         world.adapters.get(&id).map_or(0, |adapter| adapter.consecutive_faults);
-    // Others may give memory back soon, or not for long.
+    // Other programs may free memory soon, or not for long.
     let soon = now + quarantine::backoff(world, consecutive_faults.saturating_add(1));
-    // Longer than until the next try, which would else be for as many rows as this one.
+    // Longer than until the next try, which would otherwise be for as many rows as this one.
     let until = soon + world.settings.backoff_max;
     if let Some(adapter) = world.adapters.get_mut(&id) {
         if rows == 0 || bucket <= 1 {

@@ -1,13 +1,13 @@
-//! Who waits, in what order: lanes of requests that may share a batch, in each of them a line for
-//! every client, by turns.
+//! Waiting requests in order: queues of requests that may share a batch, and in each of them the
+//! requests of every client, served by turns.
 
 use super::ids::{ClientId, ModelId, RequestId, Time};
 use super::queue_key::QueueKey;
 use super::shares::{Holdings, Turn, Turns};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Place among those of one client: by priority, then by when an answer is due, then by arrival.
-/// Lower goes first. A request keeps its place when it has to run again.
+/// Order among the requests of one client: by priority, then by due time, then by arrival. The
+/// lowest is served first. A request keeps its place when it has to run again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Order {
     pub(super) priority: u32,
@@ -15,7 +15,8 @@ pub(super) struct Order {
     pub(super) number: u64,
 }
 
-/// Place among all: by priority, then by whose turn it is, then as among those of one client.
+/// Order among all requests: by priority, then by the turn of the client, then as among the
+/// requests of one client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) priority: u32,
@@ -29,40 +30,40 @@ impl Place {
     }
 }
 
-/// The first request of a lane.
+/// The first request of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct First {
     pub(super) place: Place,
     pub(super) key: QueueKey,
-    /// From when on it need not wait for company any more.
+    /// End of its batching delay.
     pub(super) ready: Time,
 }
 
 impl First {
-    /// When an answer to it is due.
+    /// Returns the due time of its answer.
     pub(super) fn due(&self) -> Time {
         self.place.order.due
     }
 }
 
-/// Those who wait in one lane.
+/// The waiting requests of one queue.
 #[derive(Debug, Default)]
 pub(super) struct ShapeQueue {
-    /// Of every client, never empty.
+    /// The requests of every client; never empty.
     by_client: BTreeMap<ClientId, BTreeMap<Order, RequestId>>,
-    /// The first request of every line.
+    /// The first request of every client.
     heads: BTreeSet<(Place, ClientId)>,
     rows: u64,
 }
 
 impl ShapeQueue {
-    /// The first request, and whether it need not wait for company.
+    /// Returns the first request, and true if it needs no batching delay.
     fn head(&self, key: QueueKey, max_rows: u64) -> Option<(Place, bool)> {
         let (place, _) = self.heads.first()?;
         Some((*place, key.group != 0 || self.rows >= max_rows))
     }
 
-    /// Changes the line of one client, and keeps its head true.
+    /// Changes the requests of one client and updates its head.
     fn change(
         &mut self,
         client: ClientId,
@@ -102,7 +103,8 @@ impl ShapeQueue {
         self.by_client.values().flat_map(|requests| requests.values().copied())
     }
 
-    /// All, about as they would be served: one of each client after the other.
+    /// Returns all requests approximately in the order of service: one of each client after the
+    /// other.
     pub(super) fn in_turn(&self) -> impl Iterator<Item = (Order, RequestId)> {
         let by_client = self.heads.iter().filter_map(|(_, client)| self.by_client.get(client));
         let mut by_client: VecDeque<_> = by_client.map(|requests| requests.iter()).collect();
@@ -118,25 +120,25 @@ impl ShapeQueue {
     }
 }
 
-/// What waits of one model.
+/// The waiting requests of one model.
 #[derive(Debug, Default)]
 pub(super) struct ModelQueue {
     pub(super) max_rows: u64,
     pub(super) rows: u64,
-    /// The first request of every lane, so that the oldest lane is found without a walk.
+    /// The first request of every queue, so that the oldest queue is found without a search.
     pub(super) heads: BTreeSet<(Place, QueueKey)>,
-    /// Those of lanes that need not wait for company: a batch is full, or must not have any.
+    /// The heads of queues without a batching delay: a batch is full, or a request must run alone.
     pub(super) immediate: BTreeSet<(Place, QueueKey)>,
-    /// Adapter time that it was served, in seconds: who had least goes first.
+    /// Adapter time that the model was served, in seconds: the least served model is first.
     pub(super) served: f64,
-    /// When the last of its requests arrived.
+    /// Arrival of its last request.
     pub(super) newest: Time,
-    /// Whose turn it is.
+    /// The turns of the clients.
     pub(super) turns: Turns,
 }
 
 impl ModelQueue {
-    /// The head of a lane is another one, or need no longer wait for company, or must again.
+    /// Moves a queue whose head changed, or whose head needs a batching delay now or no longer.
     fn move_head(&mut self, key: QueueKey, from: Option<(Place, bool)>, to: Option<(Place, bool)>) {
         if from == to {
             return;
@@ -154,14 +156,14 @@ impl ModelQueue {
     }
 }
 
-/// Which end of a lane to take from.
+/// The end of a queue to take from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Front,
     Back,
 }
 
-/// Where a request waits.
+/// The place at which a request waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) key: QueueKey,
@@ -169,7 +171,7 @@ pub(super) struct Entry {
     pub(super) order: Order,
 }
 
-/// Who waits, in order.
+/// All waiting requests in order.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     pub(super) queues: BTreeMap<QueueKey, ShapeQueue>,
@@ -180,7 +182,7 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// Changes how many rows of a request wait; with none it is not listed any more.
+    /// Changes the number of waiting rows of a request; without any it is removed.
     pub(super) fn set_rows(&mut self, id: RequestId, at: Entry, (from, to): (u64, u64)) {
         if from == to {
             return;
@@ -215,7 +217,7 @@ impl Lists {
         }
     }
 
-    /// A client of this model has been served more, or less, than was believed.
+    /// Corrects the service that a client of this model has received.
     pub(super) fn charge(
         &mut self,
         id: ModelId,
@@ -234,7 +236,7 @@ impl Lists {
         }
     }
 
-    /// The lines of one client of a model.
+    /// Returns the requests of one client of a model by queue.
     pub(super) fn requests_of(
         &self,
         model: ModelId,
