@@ -28,6 +28,7 @@ pub(crate) fn value<K: Send + Sync + 'static>(
     if depends_on_use(call) {
         return make().map(Arc::new);
     }
+    // The graph of the file outlives these values, so that an address identifies a node.
     let place = ptr::from_ref(call.node).addr();
     let known = t.constants.attribute_values.get(&place).cloned();
     if let Some(known) = known.and_then(|known| known.downcast::<K>().ok()) {

@@ -31,11 +31,13 @@ impl Cut {
         if step == 0 || distance.signum() != step.signum() {
             return 0;
         }
+        // The quotient is rounded up: a last step that is cut short still begins at an element.
         usize::try_from((distance.abs() + step.abs() - 1) / step.abs()).unwrap_or(0)
     }
 
     fn lies_within(&self, length: usize) -> bool {
         let length = i64::try_from(length).unwrap_or(i64::MAX);
+        // An empty cut may begin anywhere, since no element is read.
         self.len() == 0 || (0..length).contains(&self.begin) && (-1..=length).contains(&self.end)
     }
 }
@@ -47,6 +49,7 @@ impl Cut {
 pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
     let rank = a.len().max(b.len());
     let dim = |shape: &[usize], at: usize| {
+        // Shapes are aligned at their last axes; an axis that is missing in front has length 1.
         (at + shape.len()).checked_sub(rank).and_then(|at| shape.get(at)).copied().unwrap_or(1)
     };
     let both = |at| match (dim(a, at), dim(b, at)) {
@@ -80,6 +83,7 @@ pub(crate) fn expand(t: &mut Tracer<'_>, x: &PlanTensor, shape: &[usize]) -> Res
     if x.shape == shape {
         return Ok(x.clone());
     }
+    // A smaller target broadcasts as well, since broadcasting works in both directions.
     if broadcast(&x.shape, shape)? != shape {
         return Err(OnnxError::input(format!(
             "shape {:?} cannot be expanded to {shape:?}",
@@ -218,6 +222,7 @@ pub(crate) fn pad(
     }
     let grown = x.shape.iter().zip(padding);
     let sum = |(length, (a, b)): (&usize, &(usize, usize))| {
+        // Widths come from the file or from a request, so that a sum may overflow.
         length.checked_add(*a).and_then(|sum| sum.checked_add(*b))
     };
     let shape: Option<Vec<usize>> = grown.map(sum).collect();

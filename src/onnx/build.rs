@@ -44,6 +44,7 @@ impl Tracer<'_> {
         x: &PlanTensor,
         y: &PlanTensor,
     ) -> Result<PlanTensor> {
+        // ONNX gives both inputs one type parameter and has no implicit conversions.
         same_type(x, y)?;
         let shape = axes::broadcast(&x.shape, &y.shape)?;
         // A constant number becomes the right operand, where the order does not matter.
@@ -52,6 +53,7 @@ impl Tracer<'_> {
         if let Some(scalar) = scalar_of(self, binary, x, y, &shape)? {
             return self.emit(scalar, &[x], x.elem, shape);
         }
+        // burn broadcasts axes of length 1, but does not add axes.
         let (x, y) =
             (axes::with_rank(self, x, shape.len())?, axes::with_rank(self, y, shape.len())?);
         self.emit(Op::Binary(binary), &[&x, &y], x.elem, shape)
@@ -203,6 +205,7 @@ fn scalar_of(
     let known =
         matches!(binary, Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Pow);
     let fits = known && y.is_constant() && y.len() == 1 && x.shape == shape;
+    // The number of such a step is a float, which cannot represent every 64-bit integer.
     if !fits || !x.elem.is_float() || x.is_constant() {
         return Ok(None);
     }

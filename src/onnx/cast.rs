@@ -59,6 +59,7 @@ pub(crate) fn wrap_to(to: Elem, value: i64) -> i64 {
         return value;
     }
     let shift = 64 - bits;
+    // The arithmetic shift back extends the sign bit; the logical one fills with zeros.
     let signed = to.range().is_some_and(|(least, _)| least < 0);
     if signed {
         (value << shift) >> shift
@@ -77,6 +78,7 @@ fn to_text(host: &HostTensor) -> Vec<String> {
 
 fn float_text(value: f64) -> String {
     match value {
+        // ONNX's Cast reserves the literals NaN, INF and -INF for these values.
         _ if value.is_nan() => "NaN".to_owned(),
         _ if value.is_infinite() => if value > 0.0 { "INF" } else { "-INF" }.to_owned(),
         #[allow(clippy::cast_possible_truncation, reason = "a float has this many digits")]
@@ -86,6 +88,7 @@ fn float_text(value: f64) -> String {
 
 fn parse(words: &[String], to: Elem) -> Result<HostTensor> {
     let number = |word: &String| {
+        // Rust's parser accepts INF, +INF, -INF and NaN in any case, as Cast requires.
         word.trim()
             .parse::<f64>()
             .map_err(|_| OnnxError::input(format!("'{word}' is not a number")))
@@ -117,11 +120,13 @@ pub(crate) fn cast_as(
         return Ok(x.clone());
     }
     let text = x.elem == Elem::Text || to == Elem::Text;
+    // These floats are held in 32 bits, so that no cast of burn rounds to their values.
     let tiny = to.is_float() && !matches!(to, Elem::F32 | Elem::F64);
     let narrow = to.is_int() && to != Elem::I64 && to != Elem::U64;
     let place = if x.is_constant() { t.host_place() } else { t.place().clone() };
     // On the host a cast keeps the low bits already, if the held type has the same width.
     let held_wider = narrow && DType::size(&held(to, &place)) * 8 != to.bits();
+    // On the host a float becomes 64 bits wide first, and then keeps its low bits like an integer.
     let from_float = x.elem.is_float() && to.is_int();
     if text || tiny || held_wider || (from_float && narrow && to != Elem::I32) {
         let shape = x.shape.clone();

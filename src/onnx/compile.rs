@@ -20,6 +20,7 @@ pub(crate) struct ValueScope<'s> {
 
 impl<'s> ValueScope<'s> {
     fn get(&self, name: &str) -> Option<&Value> {
+        // A body may compute a name of an enclosing graph again, as ONNX Runtime allows.
         let own = self.values.get(name);
         own.or_else(|| self.outer.and_then(|outer| outer.get(name)))
     }
@@ -104,11 +105,13 @@ impl Compiler<'_> {
                 let missing =
                     || OnnxError::invalid(format!("input '{name}' is missing")).at(&label);
                 inputs.push(match name.as_str() {
+                    // An empty name is an omitted input (ONNX IR, optional inputs and outputs).
                     "" => None,
                     name => Some(scope.get(name).ok_or_else(missing)?.clone()),
                 });
             }
             let call = Call { node, inputs, outer: attributes };
+            // Counted before the node runs: functions that call others twice grow exponentially.
             t.count_node_run()?;
             let before = t.enter(Some(label.clone()));
             let results = self.node(t, &call, scope).map_err(|error| error.at(&label));
@@ -127,6 +130,7 @@ impl Compiler<'_> {
         scope: &ValueScope<'_>,
     ) -> Result<Vec<Value>> {
         let node = call.node;
+        // Bodies need the values of outer names, which other operators do not receive.
         if let Some(results) = super::control::run(self, t, call, scope) {
             return results;
         }
@@ -135,6 +139,8 @@ impl Compiler<'_> {
             let run = catch_unwind(AssertUnwindSafe(|| operator(t, call)));
             return run.unwrap_or_else(|panic| {
                 if t.is_device_at_work() {
+                    // The panic of a driver is a fault of the device, which the worker reports as
+                    // such.
                     resume_unwind(panic);
                 }
                 Err(OnnxError::input(panic_text(panic.as_ref())))
@@ -154,6 +160,7 @@ impl Compiler<'_> {
         }
         let mut attributes = function.defaults.clone();
         for name in node.attributes.keys() {
+            // Resolved here, since it may refer to an attribute of the function around this node.
             if let Some(attribute) = call.attribute(name) {
                 attributes.insert(name.clone(), attribute.clone());
             }
@@ -162,6 +169,7 @@ impl Compiler<'_> {
         let values = names
             .zip(call.inputs.iter())
             .filter_map(|(name, value)| value.clone().map(|value| (name, value)));
+        // The body of a function has its inputs only, not the names of the graph that calls it.
         let mut inner =
             ValueScope { values: values.collect(), outer: None, depth: scope.depth + 1 };
         self.nodes(t, &function.nodes, &mut inner, &attributes)?;
@@ -178,5 +186,6 @@ impl Compiler<'_> {
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+    // Messages of burn's checks have several lines; an error is one line of a log.
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }

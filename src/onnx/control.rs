@@ -74,6 +74,7 @@ impl BodyRunner<'_> {
         let graph = self.graph("body")?;
         let most = match self.call.optional(0)? {
             Some(most) => literals::ints(t, most)?.first().copied().unwrap_or(0),
+            // Without a trip count the loop ends by its condition (ONNX Loop: both are optional).
             None => i64::MAX,
         };
         let mut goes_on = match self.call.optional(1)? {
@@ -86,6 +87,7 @@ impl BodyRunner<'_> {
             vec![Vec::new(); graph.outputs.len().saturating_sub(1 + carried.len())];
         let mut round = 0;
         while goes_on && round < most {
+            // The trip count is no bound: it may be i64::MAX in a loop that ends by its condition.
             if round >= ROUNDS_MAX {
                 return Err(OnnxError::limit(format!(
                     "the loop has more than {ROUNDS_MAX} rounds"
@@ -107,6 +109,7 @@ impl BodyRunner<'_> {
             round += 1;
         }
         for all in &scanned {
+            // `carried` grows with each result, so that this index moves to the next output.
             let port = graph.outputs.get(1 + carried.len());
             let stacked =
                 if all.is_empty() { nothing(t, port)? } else { stack(t, all, 0, Elem::F32)? };
@@ -129,6 +132,7 @@ impl BodyRunner<'_> {
             .call
             .inputs
             .iter()
+            // Input 0 of opset 8 is the optional `sequence_lens`; opset 9 removed it.
             .skip(1)
             .flatten()
             .cloned()
@@ -169,6 +173,7 @@ impl BodyRunner<'_> {
         let axes = self.axes("scan_input_axes", scanned)?;
         let back = self.flags("scan_input_directions", count)?;
         let lengths = scanned.iter().zip(&axes).filter_map(|(input, axis)| input.shape.get(*axis));
+        // ONNX requires equal lengths; the shortest one keeps every slice in range.
         let length = lengths.copied().min().unwrap_or(0);
         let mut state: Vec<Value> = state.iter().cloned().map(Value::Tensor).collect();
         let outputs = graph.outputs.len().saturating_sub(states);
@@ -196,6 +201,7 @@ impl BodyRunner<'_> {
                 state.push(Value::Tensor(nothing(t, graph.outputs.get(states + at))?));
                 continue;
             }
+            // `scan_output_axes` counts axes of the stacked result, which has one more.
             let rank = all.first().map_or(1, |part| part.rank() + 1);
             let along = axis(out_axes.get(at).copied().unwrap_or(0), rank)?;
             state.push(Value::Tensor(stack(t, &all, along, Elem::F32)?));
@@ -212,6 +218,7 @@ impl BodyRunner<'_> {
     }
 
     fn flags(&self, name: &str, count: usize) -> Result<Vec<bool>> {
+        // Opset 8 had one attribute, `directions`, and only for inputs.
         let old = if name.starts_with("scan_input") { "directions" } else { name };
         let given = self.call.ints(name)?.or(self.call.ints(old)?).unwrap_or(&[]);
         Ok((0..count).map(|at| given.get(at) == Some(&1)).collect())
@@ -230,6 +237,7 @@ impl BodyRunner<'_> {
                     .get(at)
                     .cloned()
                     .ok_or_else(|| OnnxError::input("the sequences differ in length")),
+                // SequenceMap passes a tensor unchanged to every call of the body.
                 other => Ok(other.clone()),
             };
             let given = inputs.iter().map(one).collect::<Result<Vec<_>, _>>()?;

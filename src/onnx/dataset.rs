@@ -84,6 +84,7 @@ pub(crate) fn check(
             inputs.push(HostValue::Nothing);
         }
     }
+    // Files for overridden initialisers follow those of the inputs and contain their names.
     let mut given = Vec::new();
     while path(graph.inputs.len() + given.len()).exists() {
         given.push(named(&path(graph.inputs.len() + given.len()), &graph.overridable)?);
@@ -286,7 +287,9 @@ fn close(
         return Err(Difference::Word { expected: was.clone(), found: is.clone() });
     }
     for (at, (was, is)) in expected.to_f64().iter().zip(found.to_f64()).enumerate() {
+        // The rule of numpy's assert_allclose, which ONNX's own test runner applies.
         let close = (was - is).abs() <= absolute + relative * was.abs();
+        // The difference of two equal infinities is NaN, and NaN is not equal to itself.
         if !(close || *was == is || was.is_nan() && is.is_nan()) {
             return Err(Difference::Element { at, expected: *was, found: is });
         }

@@ -114,6 +114,7 @@ impl Engine {
     }
 
     fn answer(&mut self, inputs: &Given<'_>) -> Result<Vec<FileTensor>> {
+        // Checked first, since all later code multiplies these lengths of a client.
         inputs.iter().flatten().try_for_each(|raw| check_shape(&raw.shape))?;
         let key = key_of(inputs);
         self.runs += 1;
@@ -121,18 +122,21 @@ impl Engine {
             *used = self.runs;
             let plan = plan.clone();
             let mut env = Env { place: self.place.clone(), values: Vec::new() };
+            // `plan` numbers its variables in this order of the given inputs.
             for (var, raw) in inputs.iter().flatten().enumerate() {
                 env.set(var, hold(raw, &self.place)?);
             }
             match plan.run(&mut env) {
                 Ok(outputs) => return Ok(outputs),
                 Err(Stop::Failed(error)) => return Err(error),
+                // A guard found another value; the plan that is made now replaces this one.
                 Err(Stop::Stale) => {}
             }
         }
         let (outputs, plan) = self.plan(inputs)?;
         match plan {
             Some(plan) => self.keep(key, plan),
+            // A stale plan whose successor is not kept would be run in vain by each request.
             None => {
                 self.plans.remove(&key);
             }
@@ -177,6 +181,7 @@ impl Engine {
             ))
         };
         let mut values = Vec::with_capacity(graph.inputs.len());
+        // Inputs that are omitted at the end need not be listed.
         let own = own.iter().copied().chain(std::iter::repeat(None));
         for (port, raw) in graph.inputs.iter().zip(own) {
             values.push(match raw {
@@ -185,6 +190,7 @@ impl Engine {
                 None => return Err(OnnxError::input(format!("input '{}' is missing", port.name))),
             });
         }
+        // The map is copied only for a request that overrides an initialiser.
         let mut tensors = Cow::Borrowed(&self.tensors);
         for (port, raw) in graph.overridable.iter().zip(more) {
             if let Some(raw) = raw {
@@ -198,6 +204,7 @@ impl Engine {
 
     fn keep(&mut self, key: Key, plan: ExecutionPlan) {
         if self.plans.len() >= PLANS_MAX {
+            // A scan of 64 entries costs little beside the making of the plan that is kept.
             let oldest = self.plans.iter().min_by_key(|(_, (_, used))| *used);
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
                 self.plans.remove(&oldest);

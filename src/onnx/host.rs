@@ -136,6 +136,7 @@ impl HostTensor {
     pub(crate) fn from_data(elem: Elem, shape: Vec<usize>, data: TensorData) -> Result<HostTensor> {
         let failed = |error: burn::tensor::DataError| OnnxError::internal(error.to_string());
         let data = match data.dtype() {
+            // Floats narrower than 64 bits are exact in 32 bits, integers except u64 in i64.
             DType::F64 => Data::Float(data.as_slice::<f64>().map_err(failed)?.to_vec()),
             dtype if dtype.is_float() => {
                 let data = data.convert_dtype(DType::F32);
@@ -213,6 +214,7 @@ fn ints(raw: &FileTensor) -> Vec<i64> {
             packed(bytes, bits, count).map(sign).collect()
         }
         bits => {
+            // Text has 0 bits, for which a chunk would have no bytes and panic.
             let width = bits / 8;
             bytes.chunks_exact(width.max(1)).map(|word| int(word, signed)).collect()
         }
@@ -222,6 +224,7 @@ fn ints(raw: &FileTensor) -> Vec<i64> {
 /// A little-endian integer of one to eight bytes.
 fn int(word: &[u8], signed: bool) -> i64 {
     let negative = signed && word.last().is_some_and(|byte| byte & 0x80 != 0);
+    // A negative number in two's complement is extended with ones.
     let mut bytes = [if negative { 0xff } else { 0 }; 8];
     for (to, from) in bytes.iter_mut().zip(word) {
         *to = *from;
@@ -235,6 +238,7 @@ fn packed(bytes: &[u8], bits: usize, count: usize) -> impl Iterator<Item = u8> +
     let codes = bytes
         .iter()
         .flat_map(move |byte| (0..8 / bits).map(move |at| (byte >> (at * bits)) & mask));
+    // The last byte may have bits without an element.
     codes.take(count)
 }
 

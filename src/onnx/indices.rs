@@ -41,6 +41,7 @@ pub(crate) fn places_of(
     }
     let shape = indices.shape.clone();
     if indices.is_constant() {
+        // Constants are checked once, when the plan is made; others in each run.
         let checked = checked(&literals::ints(t, indices)?, length)?;
         return t.constant(HostTensor::ints(Elem::I64, shape, checked));
     }
@@ -53,6 +54,7 @@ pub(crate) fn places_of(
         let made = t.host_op("indices", &[indices], &[form], check)?;
         return made.into_iter().next().ok_or_else(|| OnnxError::internal("a result is missing"));
     }
+    // A check on a graphics card would need a read back, which waits for all steps so far.
     let indices = cast::cast(t, indices, Elem::I64)?;
     let count = t.number(Elem::I64, length as f64)?;
     let below = build::compare_zero(t, &indices)?;

@@ -107,11 +107,13 @@ pub fn time_data_set(
     engine.run(&inputs)?;
     let begin = types::clock::now();
     let mut times = Vec::new();
+    // Five runs at least, so that a slow model has a median too.
     while times.len() < 5 || begin.elapsed() < budget {
         let begin = types::clock::now();
         engine.run(&inputs)?;
         times.push(begin.elapsed());
     }
+    // The first third counts as warm-up as well.
     let mut times = times.split_off(times.len() / 3);
     times.sort_unstable();
     Ok(times.get(times.len() / 2).copied().unwrap_or_default())

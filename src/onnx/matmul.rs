@@ -18,6 +18,7 @@ pub(crate) fn matmul(t: &mut Tracer<'_>, x: &PlanTensor, y: &PlanTensor) -> Resu
         let product = matmul(t, &x, &y)?;
         return cast::cast(t, &product, elem);
     }
+    // A vector becomes a matrix with one row or column, whose axis is removed from the product.
     let (row, column) = (x.rank() == 1, y.rank() == 1);
     let x = if row { axes::unsqueeze(t, x, 0)? } else { x.clone() };
     let y = if column { axes::unsqueeze(t, y, 1)? } else { y.clone() };
@@ -50,6 +51,7 @@ fn matmul_of(
     (batch, rows, inner, columns): (&[usize], usize, usize, usize),
     shape: &[usize],
 ) -> Result<PlanTensor> {
+    // Over an inner axis of length 0, each element is a sum without terms.
     if x.len() == 0 || y.len() == 0 {
         return axes::full(t, x.elem, shape.to_vec(), 0.0);
     }

@@ -84,6 +84,7 @@ impl Env {
                 })
             }),
             PlanItem::Guard(var, expected) => {
+                // NaN differs from itself, so that a guard with NaN makes the plan stale each time.
                 let found = self.read(*var, &form(expected))?;
                 if found == *expected { Ok(()) } else { Err(Stop::Stale) }
             }
@@ -101,6 +102,7 @@ impl Env {
             let result = step.op.run(inputs)?;
             self.put(step, result)?;
         }
+        // Again, since `last` also names results of this step that no other step uses.
         self.forget(&step.last);
         Ok(())
     }
@@ -109,6 +111,7 @@ impl Env {
         let Some((var, form)) = step.outputs.first() else { return Ok(()) };
         let expected = at_least_1d(&form.shape);
         let found = result.shape();
+        // A wrong shape would otherwise be noticed by a later step, whose node has no fault.
         if found != expected {
             return Err(OnnxError::internal(format!(
                 "{:?} returned the shape {found:?}, not {expected:?}",
@@ -274,13 +277,16 @@ impl ExecutionPlan {
     /// Marks the last use of each result, after which its memory is free.
     pub(crate) fn mark_last_uses(&mut self) {
         let mut used: std::collections::BTreeSet<usize> = std::collections::BTreeSet::new();
+        // Outputs are read after the last step, so that no step may free them.
         used.extend(self.outputs.iter().filter_map(|output| match output {
             PlanOutput::Var(var, _) => Some(*var),
             PlanOutput::Constant(_) => None,
         }));
+        // Backwards, the first use that is found is the last one of the run.
         for item in self.items.iter_mut().rev() {
             match item {
                 PlanItem::Guard(var, _) => {
+                    // A guard frees nothing, so that its value is kept to the end of the run.
                     used.insert(*var);
                 }
                 PlanItem::Step(step) => {

@@ -36,6 +36,8 @@ impl ExecutionPlan {
                 PlanItem::Step(step) => {
                     profile.count(step);
                     live.extend(step.outputs.iter().map(|(var, form)| (*var, bytes(form))));
+                    // Before arguments are removed: they and the results of a step exist at the
+                    // same time.
                     profile.bytes = profile.bytes.max(live.values().sum());
                     step.last.iter().for_each(|var| {
                         live.remove(var);
@@ -90,5 +92,6 @@ impl Profile {
 fn bytes(form: &Form) -> usize {
     form.shape
         .iter()
+        // Graphics cards hold narrower types in 32 bits.
         .fold(form.elem.bits().div_ceil(8).max(4), |size, dim| size.saturating_mul(*dim))
 }

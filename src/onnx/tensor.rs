@@ -172,6 +172,7 @@ pub(crate) fn from_raw(raw: &FileTensor, place: &TensorPlace) -> Result<TensorDa
     let shape = at_least_1d(&raw.shape);
     let dtype = held(raw.elem, place);
     let bytes = &raw.bytes;
+    // Every device holds 16-bit floats in 32 bits, also the host.
     let half = |of: fn([u8; 2]) -> f32| -> Vec<f32> {
         bytes.as_chunks::<2>().0.iter().map(|pair| of(*pair)).collect()
     };

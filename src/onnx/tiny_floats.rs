@@ -29,6 +29,7 @@ pub(crate) fn decode(elem: Elem, code: u8) -> f32 {
         return special;
     }
     let fraction = f64::from(mantissa) / f64::from(1u32 << mantissas);
+    // E8M0 has no subnormal numbers and no zero: code 0 is 2^-127.
     let value = if exponent == 0 && elem != Elem::F8E8m0 {
         fraction * 2f64.powi(1 - bias)
     } else {
@@ -42,9 +43,12 @@ pub(crate) fn decode(elem: Elem, code: u8) -> f32 {
 fn special(elem: Elem, negative: bool, size: u32) -> Option<f32> {
     let infinity = if negative { f32::NEG_INFINITY } else { f32::INFINITY };
     match elem {
+        // FN types have no infinity; E4M3FN has one code for NaN for each sign.
         Elem::F8E4m3fn if size == 0x7f => Some(f32::NAN),
+        // E5M2 is encoded like IEEE 754: the largest exponent is infinity, or NaN with a mantissa.
         Elem::F8E5m2 if size == 0x7c => Some(infinity),
         Elem::F8E5m2 if size > 0x7c => Some(f32::NAN),
+        // UZ types have no negative zero: its code is their only NaN.
         Elem::F8E4m3fnuz | Elem::F8E5m2fnuz if negative && size == 0 => Some(f32::NAN),
         Elem::F8E8m0 if size == 0xff => Some(f32::NAN),
         _ => None,
@@ -67,6 +71,7 @@ pub(crate) fn round(elem: Elem, value: f32, saturate: bool, how: Round) -> f32 {
         return round_power(value, saturate, how);
     }
     if value.is_nan() {
+        // E2M1 has neither NaN nor infinity.
         return if elem == Elem::F4E2m1 { -0.0 } else { value };
     }
     let largest = largest(elem);
@@ -74,12 +79,15 @@ pub(crate) fn round(elem: Elem, value: f32, saturate: bool, how: Round) -> f32 {
         return beyond(elem, value);
     }
     let least_exponent = 1 - bias;
+    // Below the least exponent all subnormal numbers have the same distance.
     let exponent = exponent_of(value.abs()).max(least_exponent);
     let step = 2f64.powi(exponent - mantissas.cast_signed());
     #[allow(clippy::cast_possible_truncation, reason = "it came from a float of 32 bits")]
+    // Division by a power of two is exact in 64 bits, so that there is a single rounding.
     let rounded = ((f64::from(value) / step).round_ties_even() * step) as f32;
     debug_assert!(signed && exponents > 0);
     if rounded.abs() <= largest {
+        // A small negative number rounds to -0.0, whose code is NaN in these types.
         let unsigned_zero = matches!(elem, Elem::F8E4m3fnuz | Elem::F8E5m2fnuz);
         return if rounded == 0.0 && unsigned_zero { 0.0 } else { rounded };
     }
@@ -106,9 +114,11 @@ fn largest(elem: Elem) -> f32 {
 /// The exponent of a positive number, as if it were normal.
 fn exponent_of(value: f32) -> i32 {
     if value == 0.0 {
+        // Half of the least integer leaves room for sums with other exponents.
         return i32::MIN / 2;
     }
     let mut exponent = f64::from(value).log2().floor() as i32;
+    // The logarithm of a power of two may be rounded to just below the whole number.
     if 2f64.powi(exponent + 1) <= f64::from(value) {
         exponent += 1;
     }
@@ -130,6 +140,7 @@ fn round_power(value: f32, saturate: bool, how: Round) -> f32 {
     let up = match how {
         Round::Up => value > below,
         Round::Down => false,
+        // The middle between two powers of two is 1.5 times the lower one; a tie rounds up.
         Round::Nearest => value >= below * 1.5,
     };
     #[allow(clippy::cast_possible_truncation, reason = "powers of two of this range fit")]
@@ -142,6 +153,7 @@ pub(crate) fn encode(elem: Elem, value: f32) -> u8 {
     let all = if elem == Elem::F4E2m1 { 0..=15u8 } else { 0..=255u8 };
     let same = |code: &u8| {
         let decoded = decode(elem, *code);
+        // By their bits, since the two zeros are equal and have different codes.
         decoded.to_bits() == value.to_bits() || (decoded.is_nan() && value.is_nan())
     };
     all.clone().find(same).unwrap_or(0)

@@ -155,6 +155,7 @@ impl<'a> Tracer<'a> {
     /// # Errors
     /// For text.
     pub(crate) fn number(&mut self, elem: Elem, value: f64) -> Result<PlanTensor> {
+        // By bits: 0.0 and -0.0 differ, and NaN is found again.
         let key = (elem, value.to_bits());
         if let Some(known) = self.constants.numbers.get(&key) {
             return Ok(known.clone());
@@ -162,6 +163,7 @@ impl<'a> Tracer<'a> {
         let host = HostTensor::numbers(elem, vec![], vec![value]);
         let data = to_data(&host, &self.host)?;
         let held = RuntimeValue::Tensor(DeviceTensor::upload(data, &self.host.device));
+        // Lengths of requests become numbers as well, so that the table needs a bound.
         let shared = self.constants.numbers.len() < NUMBERS_MAX;
         let made = PlanTensor::constant(elem, vec![], held, shared);
         if shared {
@@ -216,6 +218,8 @@ impl<'a> Tracer<'a> {
         shape: Vec<usize>,
     ) -> Result<PlanTensor> {
         let constants: Vec<Arc<Constant>> = inputs.iter().filter_map(|t| t.own()).collect();
+        // Constants of one plan get a new identity in each, so that a key with one is never met
+        // again.
         let shared = constants.iter().all(|constant| constant.shared);
         let key = (format!("{op:?} {elem} {shape:?}"), constants.iter().map(|c| c.id).collect());
         if shared && let Some(known) = self.constants.folds.get(&key) {
@@ -342,8 +346,10 @@ impl<'a> Tracer<'a> {
         };
         self.catch_up()?;
         let host = self.env.read(var, &t.form())?;
+        // Small values are lengths and conditions, which repeat; large ones are data of a request.
         if host.len() <= GUARD_MAX {
             self.lines.push(DraftItem::Guard(var, host.clone()));
+            // The value was read in this run, so that the guard holds and need not run.
             self.done += 1;
         } else {
             self.uncacheable = true;

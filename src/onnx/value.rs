@@ -61,6 +61,7 @@ impl PlanTensor {
         held: RuntimeValue,
         shared: bool,
     ) -> PlanTensor {
+        // Only uniqueness matters, not the order between threads.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         PlanTensor {
             elem,

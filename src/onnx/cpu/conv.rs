@@ -88,6 +88,7 @@ pub(super) fn run(
         } else if window.groups == 1 && sizes.kernel != [1, 1] {
             by_columns(x, weight, bias, &sizes)?
         } else {
+            // A kernel of 1 x 1 has no columns to gather, and groups of channels are left to burn.
             return None;
         };
     Some(put(values, &shape))
@@ -102,6 +103,7 @@ impl Sizes {
             (places - 1) * of(&self.stride) + (of(&self.kernel) - 1) * of(&self.dilation) + 1
         };
         let (height, width) = (
+            // The last window may end before the padded input does, or behind it.
             reach(0, self.rows).max(self.height + ph),
             reach(1, self.columns).max(self.width + pw),
         );
@@ -137,6 +139,7 @@ fn depthwise(
         let taps = weight.get(channel * kh * kw..(channel + 1) * kh * kw).unwrap_or(&[]);
         let mut padded = Vec::new();
         let source = x.get(plane * size..(plane + 1) * size).unwrap_or(&[]);
+        // Padding is copied in, so that the loops over taps need no test of bounds.
         let (height, width) = s.padded(source, &mut padded);
         let start = bias.and_then(|bias| bias.get(channel)).copied().unwrap_or(0.0);
         let phases = Phases::of(padded, height, width, sw);
@@ -146,6 +149,7 @@ fn depthwise(
             each.map(|(tap, offset)| (*tap, phases.under(*offset, row, length))).collect()
         };
         if (sh, sw) == (1, 1) {
+            // The last row ends with its last window, since no elements exist behind it.
             let length = (s.rows - 1) * width + s.columns;
             let mut whole = vec![0.0; length];
             filter(&mut whole, &under(0, length), start);
@@ -206,6 +210,7 @@ impl Phases {
 /// Adds the products of the taps with the elements under them, for each place of the result.
 fn filter(result: &mut [f32], taps: &[(f32, &[f32])], start: f32) {
     Arch::new().dispatch(|| {
+        // 32 sums fill several vector registers, so that additions do not wait for each other.
         let done = sums::<32>(result, taps, start, 0);
         let done = sums::<8>(result, taps, start, done);
         sums::<1>(result, taps, start, done);
@@ -250,6 +255,7 @@ fn by_columns(
     let x = x.storage::<f32>();
     let (size, places) = (s.height * s.width, s.rows * s.columns);
     let mut result = vec![0.0; s.batch * s.out * places];
+    // One row of places at least, even if its columns exceed the bound.
     let at_once = (COLUMNS_MAX / (depth * s.columns).max(1)).clamp(1, s.rows);
     for image in 0..s.batch {
         let planes = x.get(image * s.channels * size..(image + 1) * s.channels * size)?;

@@ -20,6 +20,7 @@ pub(super) fn run(
     inputs: Vec<DeviceTensor>,
 ) -> Result<DeviceTensor, Vec<DeviceTensor>> {
     let shapes: Vec<Vec<usize>> = inputs.iter().map(DeviceTensor::shape).collect();
+    // Returned inputs make the caller use burn's operations.
     let Some(shape) = broadcast(&shapes) else { return Err(inputs) };
     let Some(walk) = ElementWalk::new(&shapes, &shape) else { return Err(inputs) };
     on(program, inputs, (&shapes, &shape), walk).ok_or_else(Vec::new)
@@ -55,6 +56,7 @@ fn on(
     // A long row is divided; short rows are grouped.
     let rows = (SHARE / job.walk.run).max(1);
     let single = job.walk.lengths.is_empty();
+    // A share is a whole number of pieces, so that each begins with the first gathered offset.
     let pieces = SHARE / job.walk.piece * job.walk.piece;
     let share = if single { pieces } else { rows * job.walk.run };
     in_rows(target.storage_mut::<f32>(), share, |at, result| {
@@ -68,6 +70,7 @@ fn broadcast(shapes: &[Vec<usize>]) -> Option<Vec<usize>> {
     let mut all = shapes.first()?.clone();
     for shape in shapes {
         for (most, length) in all.iter_mut().zip(shape) {
+            // Lengths that differ are found by `axes`, which compares each input with this shape.
             *most = if *most == 1 { *length } else { *most };
         }
     }
@@ -114,6 +117,7 @@ impl ElementWalk {
         Some(ElementWalk {
             lengths: outer.to_vec(),
             run: inner.iter().product(),
+            // The period is less than `SHORT`, so that a piece has several of them.
             piece: PIECE / period * period,
             inputs: (0..shapes.len()).map(course).collect(),
         })
@@ -131,6 +135,7 @@ fn axes(shapes: &[Vec<usize>], shape: &[usize]) -> Option<Vec<(usize, Vec<bool>)
         };
         let has = shapes.iter().map(has).collect::<Option<Vec<bool>>>()?;
         match axes.last_mut() {
+            // Axes that the same inputs have are one axis: their elements are adjacent in each.
             Some((longer, same)) if *same == has => *longer *= length,
             _ => axes.push((*length, has)),
         }
@@ -224,6 +229,7 @@ impl ResultPlaces {
     fn of(program: &Program) -> ResultPlaces {
         let (mut of, mut free, mut count) = (Vec::new(), Vec::new(), 0);
         for (instruction, done) in program.instructions.iter().zip(program.last_uses()) {
+            // A buffer that is used again is still in the first-level cache.
             let place = match in_place(instruction, &done).and_then(|result| of.get(result)) {
                 Some(place) => *place,
                 None => free.pop().unwrap_or_else(|| {
@@ -232,6 +238,7 @@ impl ResultPlaces {
                 }),
             };
             let over = done.iter().filter_map(|result| of.get(*result)).copied();
+            // A place that this result overwrites is in use again.
             free.extend(over.filter(|other| *other != place));
             of.push(place);
         }
@@ -245,6 +252,7 @@ impl ResultPlaces {
 fn in_place(instruction: &Instruction, done: &[usize]) -> Option<usize> {
     match instruction.operands[..] {
         [Operand::Result(first), ref rest @ ..] if done.contains(&first) => {
+            // `x * x` has one buffer as both operands, which cannot be read while it is written.
             (!rest.contains(&Operand::Result(first))).then_some(first)
         }
         _ => None,
@@ -281,6 +289,7 @@ impl ElementJob<'_> {
     /// Computes rows of the result from `row` on; `begin` is their offset in the last axis.
     fn rows(&self, row: usize, begin: usize, result: &mut [f32]) {
         let size = self.walk.piece.min(result.len());
+        // One buffer more, for the copy of the input that the result overwrites.
         let mut memory = vec![vec![0.0; size]; self.places.count + 1];
         let mut gathered: Vec<Vec<f32>> = self.walk.inputs.iter().map(|_| Vec::new()).collect();
         for (at, result) in result.chunks_mut(self.walk.run).enumerate() {
@@ -307,6 +316,7 @@ impl ElementJob<'_> {
         let inputs = self.walk.inputs.iter().zip(&self.slices).zip(starts).zip(gathered);
         for ((((_, course), input), start), to) in inputs {
             if let Course::Gathered { offsets, stride } = course
+                // With a stride of 0 all pieces of a run have the same elements.
                 && (is_first || *stride > 0)
             {
                 to.resize(length, 0.0);
@@ -336,6 +346,8 @@ impl ElementJob<'_> {
             let keeps = at != last
                 && matches!(first, Operand::Result(r) if self.places.of.get(r) == Some(&place));
             let mut own =
+                // Taken out of the list, so that other buffers can be read while this one is
+                // written.
                 if at == last { Vec::new() } else { std::mem::take(memory.get_mut(place)?) };
             let to = if at == last { &mut *result } else { own.get_mut(..length)? };
             let source = |operand| self.source(operand, inputs, length, memory);
@@ -391,6 +403,7 @@ fn apply(op: &Op, to: &mut [f32], other: Option<OperandValue<'_>>) -> Option<()>
     match (op, other) {
         (Op::Unary(unary), None) => elementwise::function(*unary)?(to),
         (Op::Clamp(least, most), None) => elementwise::clamp(*least, *most)(to),
+        // `powf` is a library call for each element; a square is one product.
         (Op::Scalar(Binary::Pow, power), None) if *power == 2.0 => elementwise::map(to, |x| x * x),
         (Op::Scalar(binary, value), None) => {
             of_two(*binary, to, OperandValue::Number(*value as f32))?

@@ -76,7 +76,9 @@ pub(super) fn exp(x: f32) -> f32 {
     // Outside of these bounds the result is infinite or zero.
     let inside = x.clamp(-87.336_54, 88.722_83);
     let n = (inside * std::f32::consts::LOG2_E + 0.5).floor();
+    // ln 2 in two parts (Cody and Waite): the product with the short first part is exact.
     let r = inside - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    // Horner's scheme, from the highest power down.
     let mut p = 1.987_569_1e-4;
     p = p * r + 1.398_199_9e-3;
     p = p * r + 8.333_452e-3;
@@ -88,6 +90,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let power = f32::from_bits((((n as i32).min(127) + 127) << 23).cast_unsigned());
     // 2^128 cannot be represented, so it is applied as 2^127 times 2.
     let scaled = value * power * if n > 127.0 { 2.0 } else { 1.0 };
+    // The bounds are the logarithms of the largest and of the least normal number.
     if x > 88.722_83 {
         f32::INFINITY
     } else if x < -87.336_54 {
@@ -100,6 +103,8 @@ pub(super) fn exp(x: f32) -> f32 {
 /// Rational approximation after Eigen's `generic_fast_tanh_float` (MathFunctionsImpl.h).
 #[inline(always)]
 fn tanh(x: f32) -> f32 {
+    // Eigen's bound: the polynomials diverge beyond it, where tanh differs from 1 by less than
+    // 3e-7.
     let inside = x.clamp(-7.905_311, 7.905_311);
     let s = inside * inside;
     let mut p = -2.760_768_5e-16;
@@ -113,12 +118,14 @@ fn tanh(x: f32) -> f32 {
     q = q * s + 1.185_347e-4;
     q = q * s + 2.268_434_6e-3;
     q = q * s + 4.893_525e-3;
+    // Near zero x itself is closer than the quotient (as in Eigen).
     if x.abs() < 4e-4 { x } else { inside * p / q }
 }
 
 /// Rational approximation after Eigen's float `erf` (SpecialFunctionsImpl.h).
 #[inline(always)]
 fn erf(x: f32) -> f32 {
+    // Beyond 4 the error function rounds to 1 in 32 bits.
     let inside = x.clamp(-4.0, 4.0);
     let s = inside * inside;
     let mut p = -2.726_142_3e-10;
@@ -133,6 +140,7 @@ fn erf(x: f32) -> f32 {
     q = q * s + -1.682_827e-3;
     q = q * s + -7.373_329_3e-3;
     q = q * s + -1.426_473_9e-2;
+    // The quotient may exceed 1 by a rounding error.
     (inside * p / q).clamp(-1.0, 1.0)
 }
 

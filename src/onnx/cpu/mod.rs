@@ -47,6 +47,7 @@ impl Op {
                 let clamp = elementwise::clamp(*least, *most);
                 inputs.pop().and_then(|x| in_place(x, clamp))
             }
+            // Along other axes the elements of a row are not adjacent.
             (Op::Softmax(axis), [x]) if axis + 1 == x.shape().len() => {
                 inputs.pop().and_then(softmax::run)
             }
@@ -63,6 +64,7 @@ impl Op {
 fn ordered(tensor: DeviceTensor) -> Option<FlexTensor> {
     match tensor.inner.kind {
         DispatchTensorKind::Flex(BackendTensor::Float(flex)) => {
+            // A view of a part may be contiguous too, but its storage has further elements.
             let whole = flex.is_contiguous()
                 && flex.layout().start_offset() == 0
                 && flex.bytes().len() == flex.layout().num_elements() * size_of::<f32>();
@@ -98,6 +100,7 @@ fn in_pieces(values: &mut [f32], run: impl Fn(&mut [f32]) + Send + Sync) {
     if values.len() < PARALLEL || rayon::current_num_threads() == 1 {
         return run(values);
     }
+    // Two pieces for each thread, so that a slow thread leaves its second one to others.
     let piece = values.len().div_ceil(rayon::current_num_threads() * 2).max(1024);
     values.par_chunks_mut(piece).for_each(run);
 }

@@ -55,6 +55,7 @@ fn on(packed: &Packed, inputs: Vec<DeviceTensor>) -> Option<DeviceTensor> {
     let mut parts = Vec::new();
     for begin in (0..packed.columns).step_by(packed.step()) {
         let end = (begin + packed.step()).min(packed.columns);
+        // Weights are stored by columns; the second factor of a product has its inner axis first.
         let turned = Op::Permute(vec![1, 0]).run(vec![weights.columns(begin, end)]).ok()?;
         parts.push(Op::MatMul.run(vec![x.clone(), turned]).ok()?);
     }
@@ -90,6 +91,7 @@ impl PackedWeights<'_> {
         // Each thread processes several columns, so that it allocates memory once.
         let several = rayon::current_num_threads() > 1 && turned.len() * inner >= PARALLEL;
         let share =
+            // Four shares for each thread, so that a slow thread leaves some of its own to others.
             if several { columns.div_ceil(rayon::current_num_threads() * 4) } else { columns };
         let job = |(at, results): (usize, &mut [f32])| {
             let mut column = vec![0.0f32; inner];
@@ -107,6 +109,7 @@ impl PackedWeights<'_> {
         }
         let product = put(turned, &[columns, rows]);
         match rows {
+            // One row has the same order of elements in both layouts.
             1 => Some(product.reshape(&[rows, columns])),
             _ => Op::Permute(vec![1, 0]).run(vec![product]).ok(),
         }

@@ -18,6 +18,7 @@ const LANES: usize = 16;
 
 #[inline(always)]
 fn row_of(row: &mut [f32]) {
+    // With a single maximum or sum, each element would wait for the one before it.
     let (pieces, rest) = row.as_chunks::<LANES>();
     let mut largest = [f32::NEG_INFINITY; LANES];
     for piece in pieces {
@@ -35,6 +36,7 @@ fn row_of(row: &mut [f32]) {
         sums.iter_mut().zip(piece).for_each(|(sum, value)| *sum += value);
     }
     let sum: f32 = sums.iter().chain(rest).sum();
+    // One division for the row, and products for its elements.
     let scale = 1.0 / sum;
     row.iter_mut().for_each(|value| *value *= scale);
 }

@@ -71,6 +71,7 @@ fn find(steps: &Steps, at: usize) -> Option<AttentionMatch> {
     let (Op::MatMul, [query, turned]) = (&maker.op, &maker.inputs[..]) else { return None };
     let size = *query.shape.last()?;
     #[allow(clippy::cast_precision_loss, reason = "the length of a row")]
+    // The scale in a file is a rounded 32-bit number.
     let usual = (scale * (size as f64).sqrt() - 1.0).abs() < 1e-5;
     let alike = query.rank() == 4 && turned.rank() == 4 && value.rank() == 4 && end.is_float();
     (alike && query.elem == turned.elem).then_some(AttentionMatch {
@@ -93,6 +94,7 @@ fn behind<'s>(
 ) -> Option<(usize, &'s Draft, PlanTensor)> {
     let mut shares = softmax.result()?.0;
     let users = steps.users(shares)?;
+    // Some exporters replace NaN by zero after the softmax, for rows with all keys masked.
     if users.len() == 2 {
         let is_guard = |at: &&usize| {
             let draft = steps.get(**at);

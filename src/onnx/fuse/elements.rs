@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(super) fn run(_: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
+    // Backwards, so that a program begins with its last step and grows towards its inputs.
     for at in (0..steps.len()).rev() {
         if !steps.get(at).is_some_and(is_member) {
             continue;
@@ -23,6 +24,7 @@ pub(super) fn run(_: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
 
 fn is_member(draft: &Draft) -> bool {
     let rank = draft.result().map_or(0, |(_, form)| form.shape.len());
+    // Programs broadcast along axes of length 1, and do not add axes.
     let ranked = draft.inputs.iter().all(|input| input.rank() == rank);
     draft.op.is_by_element() && draft.is_float() && ranked
 }
@@ -43,10 +45,12 @@ fn members(steps: &Steps, last: usize) -> BTreeSet<usize> {
                 && is_member(draft)
                 && users.is_some_and(|users| users.iter().all(|user| members.contains(user)))
         };
+        // The latest maker first: only then may all users of an earlier one be members.
         let next = makers.filter(own).map(|(at, _)| at).max();
         let Some(next) = next.filter(|_| members.len() < INSTRUCTIONS_MAX) else { return members };
         members.insert(next);
         if outside(steps, &members).len() > INPUTS_MAX {
+            // A smaller program is valid too, and the step stays a step of its own.
             members.remove(&next);
             return members;
         }

@@ -32,11 +32,13 @@ fn find(steps: &Steps, at: usize) -> Option<(Vec<usize>, usize, PlanTensor)> {
     let x = scale.inputs.first()?.clone();
     let (plus_at, plus) = steps.next(erf)?;
     let mut parts = vec![at, scale_at, plus_at];
+    // The root of 2 in a file is a rounded number.
     if (root - std::f64::consts::SQRT_2).abs() > 1e-4 || plus.number(Binary::Add) != Some(1.0) {
         return None;
     }
     let (mut last_at, mut last) = steps.next(plus)?;
     let mut var = plus.result()?.0;
+    // The factor 1/2 may be at the sum, at x, or at the product.
     let mut halved = false;
     if is_half(last) {
         (halved, var) = (true, last.result()?.0);

@@ -13,6 +13,7 @@ pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
         let length = found.x.shape.last().copied().unwrap_or(0);
         let mut inputs = vec![found.x];
         for line in std::iter::once(found.scale).chain(found.bias) {
+            // The step takes vectors, and a line may have leading axes of length 1.
             inputs.push(t.reshape(&line, &[length])?);
         }
         found.parts.into_iter().for_each(|part| steps.remove(part));
@@ -47,6 +48,7 @@ fn find(steps: &Steps, at: usize) -> Option<LayerNormMatch> {
     let (mean_at, of) = mean(steps, m)?;
     let (over_at, over) = steps.next(root)?;
     let (above, left) = over.beside(Binary::Div, root.result()?.0)?;
+    // The centred value disappears with its two users, the square and the quotient.
     let own = |user: &usize| [squares_at, over_at].contains(user);
     let both = steps.users(centred.var()?)?.iter().all(own);
     if of.var()? != x.var()? || above.var()? != centred.var()? || left || !both {

@@ -17,6 +17,7 @@ use steps::Steps;
 /// A fusion pass.
 type Pass = fn(&mut Tracer<'_>, &mut Steps) -> Result<()>;
 
+// The order matters: patterns are found before their element-wise steps become programs.
 const PASSES: &[(&str, Pass)] = &[
     ("weights", weights::run),
     ("gelu", gelu::run),

@@ -77,6 +77,7 @@ impl Steps {
             }
         }
         for (var, _) in &draft.outputs {
+            // A later `put` may have moved the result to another step.
             if self.makers.get(var) == Some(&at) {
                 self.makers.remove(var);
             }
@@ -101,6 +102,7 @@ impl Steps {
             return None;
         }
         let mut users = self.users.get(&var).cloned().unwrap_or_default();
+        // Uses by one step are adjacent in the list, since `put` adds them together.
         users.dedup();
         Some(users)
     }

@@ -45,6 +45,7 @@ fn find(steps: &Steps, at: usize) -> Option<(Vec<usize>, Draft)> {
 fn moved(program: &Program, first: usize) -> Program {
     let to = |operand: &Operand| match *operand {
         Operand::Input(at) if at == first => Operand::Input(0),
+        // Inputs in front of the moved one shift back by one; those behind it keep their number.
         Operand::Input(at) if at < first => Operand::Input(at + 1),
         other => other,
     };

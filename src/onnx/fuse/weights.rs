@@ -13,6 +13,7 @@ pub(super) fn run(t: &mut Tracer<'_>, steps: &mut Steps) -> Result<()> {
         while let Some(draft) = padded(steps, at) {
             steps.put(at, draft);
         }
+        // Repeated, since a factor and a summand may follow each other.
         while let Some((user, draft)) = affine(t, steps, at)? {
             steps.remove(user);
             steps.put(at, draft);
@@ -26,6 +27,7 @@ fn padded(steps: &mut Steps, at: usize) -> Option<Draft> {
     let conv = steps.get(at).filter(|draft| draft.is_float())?;
     let Op::Conv(window) = &conv.op else { return None };
     let (before, pad) = steps.own_maker(conv.inputs.first()?)?;
+    // A convolution pads with zeros, and only along the axes of its window.
     let Op::Pad(padding, 0.0) = &pad.op else { return None };
     let [(0, 0), (0, 0), around @ ..] = &padding[..] else { return None };
     let mut window = window.clone();
@@ -72,6 +74,7 @@ fn affine(t: &mut Tracer<'_>, steps: &Steps, at: usize) -> Result<Option<(usize,
 fn constants(conv: &Draft) -> Option<(usize, &PlanTensor, Option<&PlanTensor>)> {
     let axis = match &conv.op {
         Op::Conv(_) => 0,
+        // With groups, this axis of the weights has the channels of one group only.
         Op::ConvTranspose(window, _) if window.groups == 1 => 1,
         _ => return None,
     };
@@ -92,9 +95,11 @@ fn by_channel(
             return Ok(Some((binary, t.number(graph::elem::Elem::F32, number)?)));
         }
         let Some((factor, left)) = next.beside(binary, var) else { continue };
+        // With the convolution on the right, only products and sums can move into its weights.
         let turned = left || matches!(binary, Binary::Mul | Binary::Add);
         if turned
             && factor.is_constant()
+            // A factor of lower rank could be aligned with an axis other than that of the channels.
             && factor.rank() == conv.inputs.first().map_or(0, PlanTensor::rank)
         {
             return Ok(Some((binary, factor.clone())));

@@ -24,6 +24,7 @@ pub(super) const TABLE: Table = &[
         let (x, alpha) = (call.tensor(0)?, call.float_or("alpha", 1.0)?);
         let ratio = t.scalar(Binary::Div, x, alpha)?;
         let below = exponential(t, &ratio, alpha)?;
+        // For large x the exponential is infinite; the minimum with 0 removes it.
         let below = build::clamp(t, &below, None, Some(0.0))?;
         let above = t.unary(Unary::Relu, x)?;
         one(t.add(&above, &below)?)
@@ -41,6 +42,7 @@ pub(super) const TABLE: Table = &[
     }),
     ("HardSwish", |t, call| {
         let x = call.tensor(0)?;
+        // ONNX defines HardSwish by HardSigmoid with alpha = 1/6 and beta = 0.5.
         let gate = hard_sigmoid(t, x, 1.0 / 6.0, 0.5)?;
         one(t.mul(x, &gate)?)
     }),
@@ -75,6 +77,7 @@ pub(super) const TABLE: Table = &[
         one(where_negative(t, x, &below, x)?)
     }),
     ("Selu", |t, call| {
+        // The defaults of ONNX are the 32-bit floats nearest to the constants of the paper.
         let alpha = call.float_or("alpha", 1.673_263_192_176_818_8)?;
         let gamma = call.float_or("gamma", 1.050_700_998_306_274_4)?;
         let x = call.tensor(0)?;
@@ -156,6 +159,7 @@ fn gelu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 /// `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`
 pub(super) fn fast_gelu(t: &mut Tracer<'_>, x: &PlanTensor) -> Result<PlanTensor> {
+    // x + c x^3 is computed as x (1 + c x^2), which has one product less.
     let square = t.mul(x, x)?;
     let inner = t.scalar(Binary::Mul, &square, 0.044_715)?;
     let inner = t.scalar(Binary::Add, &inner, 1.0)?;
@@ -174,12 +178,14 @@ fn by_axis(t: &mut Tracer<'_>, call: &Call<'_>, run: AlongAxis) -> Outputs {
     let x = call.tensor(0)?;
     if call.opset() >= 13 {
         let at = axis(call.int_or("axis", -1)?, x.rank().max(1))?;
+        // A scalar is normalised like a vector of one element.
         let whole = if x.rank() == 0 { t.reshape(x, &[1])? } else { x.clone() };
         let done = run(t, &whole, at)?;
         return one(t.reshape(&done, &x.shape)?);
     }
     let at = call.int_or("axis", 1)?;
     let end = i64::try_from(x.rank()).unwrap_or(i64::MAX);
+    // An axis equal to the rank was valid: all axes are then in front of it.
     let at = if at == end { x.rank() } else { axis(at, x.rank())? };
     let (before, behind) = x.shape.split_at(at);
     let flat = t.reshape(x, &[before.iter().product(), behind.iter().product()])?;
@@ -254,6 +260,7 @@ fn dropout(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut random = generator(call)?;
     let kept: Vec<bool> = (0..x.len()).map(|_| random.uniform() >= ratio).collect();
     let mask = t.constant(HostTensor::bools(x.shape.clone(), kept))?;
+    // Kept elements are scaled, so that the expected value stays the same.
     let scaled = t.scalar(Binary::Mul, x, 1.0 / (1.0 - ratio))?;
     let zero = t.number(x.elem, 0.0)?;
     let left = t.choose(&mask, &scaled, &zero)?;

@@ -58,6 +58,7 @@ pub(super) fn repeated(t: &mut Tracer<'_>, x: &PlanTensor, heads: usize) -> Resu
             "{heads} heads cannot share {own} heads of keys and values"
         )));
     }
+    // Adjacent heads share keys and values (grouped-query attention).
     let single = t.reshape(x, &[batch, own, 1, length, size])?;
     let grown = axes::expand(t, &single, &[batch, own, heads / own, length, size])?;
     t.reshape(&grown, &[batch, heads, length, size])
@@ -76,6 +77,7 @@ fn attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         key = axes::cat(t, &[past_key.clone(), key], 2)?;
         value = axes::cat(t, &[past_value.clone(), value], 2)?;
     }
+    // The cache has the heads of the inputs, before they are repeated.
     let present = (key.clone(), value.clone());
     let [_, heads, length, size] = query.shape[..] else {
         return Err(OnnxError::input("expected four axes"));
@@ -184,6 +186,7 @@ fn mask(
                 let own = t.number(Elem::I64, length as f64)?;
                 t.sub(&lengths, &own)?
             }
+            // The first query follows the last key of the cache.
             None => t.number(Elem::I64, before as f64)?,
         };
         rows = t.add(&rows, &offset)?;
@@ -222,6 +225,7 @@ fn shut(t: &mut Tracer<'_>, seen: &PlanTensor, elem: Elem) -> Result<PlanTensor>
 /// Extends a mask for fewer keys; the other keys are masked.
 fn widened(t: &mut Tracer<'_>, mask: &PlanTensor, total: usize) -> Result<PlanTensor> {
     let last = mask.shape.last().copied().unwrap_or(0);
+    // A single column is broadcast to all keys.
     if last == total || last == 1 {
         return Ok(mask.clone());
     }
@@ -244,6 +248,7 @@ fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         return Err(OnnxError::input("expected four axes"));
     };
     let part = usize::try_from(call.int_or("rotary_embedding_dim", 0)?).unwrap_or(0);
+    // 0 is the default and stands for all elements.
     let part = if part == 0 { size } else { part };
     if part > size || !part.is_multiple_of(2) {
         return Err(OnnxError::input(format!("cannot rotate {part} of {size} elements")));
@@ -265,6 +270,7 @@ fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         };
         let axis = picked.rank() - 1;
         let picked = axes::narrow(t, &picked, axis, Cut::range(0, half))?;
+        // All heads share the table.
         tables.push(axes::unsqueeze(t, &picked, 1)?);
     }
     let [cos, sin] = &tables[..] else { return Err(OnnxError::internal("expected two tables")) };
@@ -301,6 +307,7 @@ pub(super) fn turned(
             axes::narrow(t, &part, 3, Cut::range(half, turned))?,
         )
     };
+    // A pair is a complex number, and is multiplied by cos + i sin.
     let (a, b) = (t.mul(&first, cos)?, t.mul(&second, sin)?);
     let real = t.sub(&a, &b)?;
     let (a, b) = (t.mul(&first, sin)?, t.mul(&second, cos)?);

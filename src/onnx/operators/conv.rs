@@ -92,6 +92,7 @@ fn transpose(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         // Elements beyond the whole result must be made first.
         let beyond = usize::try_from(-behind).unwrap_or(0);
         grow.push(more.get(axis).copied().unwrap_or(0).max(beyond));
+        // `crops` has rejected axes of length 0, so that this does not underflow.
         let whole = (length - 1).saturating_mul(window.stride.get(axis).copied().unwrap_or(1));
         let whole = whole + window.reach(axis) + grow.last().copied().unwrap_or(0);
         let _ = full;
@@ -168,6 +169,7 @@ fn crops(
         let length =
             length.checked_sub(1).ok_or_else(|| OnnxError::input("an axis has length 0"))?;
         let full = length * stride + window.reach(axis) + more;
+        // The attribute may state batch and channels in front of the lengths.
         let target = match wanted.and_then(|shape| shape.get(axis + shape.len() - lengths.len())) {
             Some(target) => {
                 Some(usize::try_from(*target).map_err(|_| OnnxError::invalid("output_shape"))?)
@@ -207,6 +209,7 @@ fn deform(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         return Err(OnnxError::input(format!("shape {:?} does not have four axes", x.shape)));
     }
     let window = window(call, kernel, &lengths, groups(call)?)?;
+    // burn's operation has one width for both ends of an axis.
     if window.padding.iter().any(|(before, behind)| before != behind) {
         return Err(OnnxError::unsupported(format!(
             "pads {:?} of a deformable convolution must be equal at both ends",
@@ -239,6 +242,7 @@ fn causal(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         .copied()
         .filter(|kernel| *kernel > 0)
         .ok_or_else(|| OnnxError::input("the kernel has no elements"))?;
+    // A causal window reaches this many elements back.
     let depth = kernel - 1;
     let state = match call.optional(3)? {
         Some(state) => state.clone(),

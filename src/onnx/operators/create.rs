@@ -33,6 +33,7 @@ fn constant(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     }
     if let Some(Attribute::Sparse(sparse)) = call.attribute("sparse_value") {
         let (values, indices, shape) = sparse.as_ref();
+        // Checked before the allocation: a few sparse elements may state any shape.
         t.fits(values.elem, shape)?;
         let dense = sparse::dense(values, indices, shape)?;
         return one(t.constant(HostTensor::from_raw(&dense))?);
@@ -99,6 +100,7 @@ fn cast_like(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 fn cast_to(t: &mut Tracer<'_>, call: &Call<'_>, to: Elem) -> Outputs {
     let saturate = call.int_or("saturate", 1)? != 0;
     let how = match call.text("round_mode")? {
+        // The default of ONNX; the attribute applies to float8e8m0 only.
         None | Some("up") => Round::Up,
         Some("down") => Round::Down,
         Some("nearest") => Round::Nearest,
@@ -114,6 +116,7 @@ fn bit_cast(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let to =
         named_type(call, "to")?.ok_or_else(|| OnnxError::invalid("attribute to is missing"))?;
     let x = call.tensor(0)?;
+    // `to_raw` gives each element narrower than a byte a byte of its own.
     if x.elem.bits() != to.bits() || to.bits() < 8 {
         return Err(OnnxError::invalid(format!("{} and {to} differ in width", x.elem)));
     }
@@ -136,6 +139,7 @@ fn eye_like(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let k = call.int_or("k", 0)?;
     let mut values = vec![0.0; rows * columns];
     for row in 0..rows {
+        // The attribute k may be any 64-bit integer.
         let column = i64::try_from(row).ok().and_then(|row| row.checked_add(k));
         let column = column.and_then(|column| usize::try_from(column).ok());
         if let Some(column) = column.filter(|column| *column < columns)
@@ -158,6 +162,7 @@ fn range(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let [start, limit, delta] = numbers[..] else {
             return Err(OnnxError::input("expected three numbers"));
         };
+        // As floats, since the difference of two 64-bit integers may overflow.
         let count = count(limit as f64 - start as f64, delta as f64)?;
         t.fits(elem, &[count])?;
         let at = |at: usize| start.wrapping_add(delta.wrapping_mul(at as i64));
@@ -176,6 +181,7 @@ fn range(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     };
     let count = count(limit - start, delta)?;
     t.fits(elem, &[count])?;
+    // Multiplied instead of summed, so that rounding errors do not add up.
     let values = (0..count).map(|at| start + delta * at as f64).collect();
     one(t.constant(HostTensor::floats(elem, vec![count], values))?)
 }
@@ -194,6 +200,7 @@ fn count(length: f64, delta: f64) -> Result<usize> {
 
 fn one_hot(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (indices, values) = (call.tensor(0)?, call.tensor(2)?);
+    // The depth may have any numeric type.
     let depth = literals::floats(t, call.tensor(1)?)?.first().copied().unwrap_or(0.0);
     if !(1.0..=1e8).contains(&depth) {
         return Err(OnnxError::input(format!("a depth of {depth} is not possible")));

@@ -32,6 +32,7 @@ impl Corners {
     }
 
     fn area(&self) -> f64 {
+        // Boxes without a common part have negative widths here.
         self.high.iter().zip(&self.low).map(|(high, low)| (high - low).max(0.0)).product()
     }
 
@@ -71,6 +72,7 @@ fn suppress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         Some(given) => Ok::<_, OnnxError>(literals::floats(t, given)?.first().copied()),
         None => Ok(None),
     };
+    // The default of ONNX is 0, which gives no boxes.
     let most = number(2)?.unwrap_or(0.0).max(0.0) as usize;
     let (limit, least) = (number(3)?.unwrap_or(0.0), number(4)?);
     let middle = call.int_or("center_point_box", 0)? != 0;
@@ -91,6 +93,7 @@ fn suppress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         }
         Ok(vec![HostTensor::ints(Elem::I64, vec![kept.len() / 3, 3], kept)])
     };
+    // The number of boxes depends on the data, so that later steps cannot be planned before.
     several(t.host_now(&[boxes, scores], &run)?)
 }
 
@@ -103,6 +106,7 @@ fn best(
         |at: &usize| least.is_none_or(|least| scores.get(*at).is_some_and(|score| *score > least));
     let mut order: Vec<usize> = (0..corners.len()).filter(enough).collect();
     let score = |at: usize| scores.get(at).copied().unwrap_or(f64::NEG_INFINITY);
+    // Of equal scores the first box has precedence.
     order.sort_by(|a, b| score(*b).total_cmp(&score(*a)).then(a.cmp(b)));
     let mut kept: Vec<usize> = Vec::new();
     for at in order {

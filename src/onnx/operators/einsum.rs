@@ -77,6 +77,7 @@ fn letters(term: &str, rank: usize) -> Result<Vec<char>> {
             before.chars().chain(unnamed).chain(behind.chars()).collect()
         }
     };
+    // Only letters may be names: no equation can name an axis of an ellipsis.
     let plain = term.split("...").all(named);
     if plain && letters.len() == rank { Ok(letters) } else { Err(wrong()) }
 }
@@ -168,6 +169,7 @@ fn product(
             x.shape.get(at).copied()
         };
         match (of(x, xs), of(y, ys)) {
+            // An axis of length 1 broadcasts to that of the other term (as in ONNX Runtime).
             (None | Some(1), other) => other.unwrap_or(1),
             (Some(length), _) => length,
         }

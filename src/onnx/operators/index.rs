@@ -201,6 +201,8 @@ fn put(
             let from = from.get(source).copied().ok_or_else(outside)?;
             *to = match how {
                 IndexingUpdateOp::Assign => from,
+                // Overflow wraps around: ONNX does not define it, and a panic would reject the
+                // request.
                 IndexingUpdateOp::Add => to.wrapping_add(from),
                 IndexingUpdateOp::Mul => to.wrapping_mul(from),
                 IndexingUpdateOp::Min => (*to).min(from),
@@ -253,6 +255,7 @@ fn scatter_nd_on_host(
     let mut result = x.clone();
     let strides = strides(&x.shape);
     let run: usize = x.shape.iter().skip(depth).product();
+    // A depth of 0 is valid and would make `chunks` panic.
     for (number, index) in indices.to_i64().chunks(depth.max(1)).enumerate() {
         let mut begin = 0;
         for ((index, length), stride) in index.iter().zip(&x.shape).zip(&strides) {
@@ -281,6 +284,7 @@ fn tensor_scatter(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         Some(begins) => begins.clone(),
         None => axes::full(t, Elem::I64, vec![rows], 0.0)?,
     };
+    // Axis 0 has the rows, and each of them its own place along the other axis.
     let fits = past.rank() == update.rank() && begins.len() == rows && at > 0;
     if !fits || past.elem != update.elem {
         return Err(OnnxError::input(format!(
@@ -324,6 +328,7 @@ fn compress(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         None => (t.reshape(x, &[x.len()])?, 0),
     };
     let length = x.shape.get(at).copied().unwrap_or(0);
+    // The condition may be shorter than the axis (ONNX Compress); the rest is dropped.
     let kept = literals::ints(t, condition)?.into_iter().take(length).enumerate();
     let kept = kept.filter(|(_, holds)| *holds != 0).map(|(at, _)| at as i64).collect();
     let kept = literals::indices(t, kept)?;
@@ -380,7 +385,9 @@ fn unique(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 /// Numbers with the same order and equality as the elements.
 fn keys(host: &HostTensor) -> Vec<f64> {
     match &host.data {
+        // -0.0 + 0.0 is 0.0: the zeros are equal, but `total_cmp` orders them.
         Data::Float(values) => values.iter().map(|value| value + 0.0).collect(),
+        // Ranks, since floats cannot represent every 64-bit integer.
         Data::Int(values) if host.elem == Elem::U64 => {
             ranks(values.iter().map(|value| value.cast_unsigned()).collect())
         }
@@ -407,6 +414,7 @@ fn distinct(values: &[f64], rows: usize, sorted: bool) -> (Vec<usize>, Vec<usize
         pairs.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
     };
     let mut order: Vec<usize> = (0..rows).collect();
+    // Equal rows are in the order of their places, so that each group begins with the first.
     order.sort_by(|a, b| compare(*a, *b).then(a.cmp(b)));
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for at in order {
@@ -417,6 +425,7 @@ fn distinct(values: &[f64], rows: usize, sorted: bool) -> (Vec<usize>, Vec<usize
             _ => groups.push(vec![at]),
         }
     }
+    // ONNX defines this order as that of the first occurrences.
     if !sorted {
         groups.sort_by_key(|group| group.first().copied());
     }

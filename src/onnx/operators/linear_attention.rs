@@ -71,6 +71,7 @@ pub(super) fn linear_attention(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let added = matmul::matmul(t, &k, &new)?;
         state = t.add(&state, &added)?;
         let query = now(t, &q)?;
+        // Heads that share keys are rows of one product with the state of these keys.
         let shared = t.reshape(&query, &[batch, own, heads / own, size])?;
         let seen = matmul::matmul(t, &shared, &state)?;
         let seen = t.scalar(Binary::Mul, &seen, scale)?;

@@ -54,6 +54,7 @@ fn likelihood(
         None => None,
     };
     let zero = t.number(Elem::I64, 0.0)?;
+    // An ignored index may be out of range; class 0 takes its place, with weight 0.
     let target = match &ignored {
         Some(ignored) => t.choose(ignored, &zero, &target)?,
         None => target,
@@ -81,6 +82,7 @@ fn likelihood(
             match weights {
                 None => t.scalar(Binary::Div, &sum, weighted.len() as f64),
                 Some(weights) => {
+                    // ONNX divides by the sum of the weights, which leaves ignored targets out.
                     let all = t.reduce(Reduce::Sum, &weights, &axes)?;
                     let all = axes::squeeze(t, &all, &axes)?;
                     t.div(&sum, &all)

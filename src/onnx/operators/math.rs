@@ -37,6 +37,7 @@ fn clip(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let (least, most) = (call.optional(1)?, call.optional(2)?);
     let constant = |bound: Option<&PlanTensor>| bound.is_none_or(PlanTensor::is_constant);
+    // Bounds are 64-bit floats in this step, which are exact for 32-bit integers only.
     let plain = x.elem.is_float() || x.elem == Elem::I32;
     if constant(least) && constant(most) && plain {
         let mut number = |bound: Option<&PlanTensor>, name| match bound {
@@ -83,6 +84,7 @@ fn scaled(t: &mut Tracer<'_>, x: &PlanTensor, by: f64) -> Result<PlanTensor> {
     if x.elem.is_float() {
         return t.scalar(Binary::Mul, x, by);
     }
+    // alpha and beta are floats, also for integers.
     let float = cast::cast(t, x, Elem::F64)?;
     let scaled = t.scalar(Binary::Mul, &float, by)?;
     cast::cast(t, &scaled, x.elem)
@@ -113,12 +115,14 @@ fn pow(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if x.elem.is_float() {
         if y.is_constant() && y.len() == 1 && literals::floats(t, y)?.first() == Some(&2.0) {
             let shape = crate::axes::broadcast(&x.shape, &y.shape)?;
+            // WGSL defines pow by log2 of the base, which has no result for negative ones.
             let square = t.mul(x, x)?;
             return one(t.reshape(&square, &shape)?);
         }
         let y = cast::cast(t, y, x.elem)?;
         return one(t.binary(Binary::Pow, x, &y)?);
     }
+    // By way of floats, since the exponent may be a fraction or negative.
     let (base, exponent) = (cast::cast(t, x, Elem::F64)?, cast::cast(t, y, Elem::F64)?);
     let power = t.binary(Binary::Pow, &base, &exponent)?;
     one(cast::cast(t, &power, x.elem)?)

@@ -49,6 +49,7 @@ pub(super) const TABLE: Table = &[
         let squares = t.mul(&centred, &centred)?;
         let variance = t.reduce(Reduce::Mean, &squares, &axes)?;
         let deviation = t.unary(Unary::Sqrt, &variance)?;
+        // The function body of ONNX adds 1e-9 to the deviation, not to the variance.
         let deviation = t.scalar(Binary::Add, &deviation, 1e-9)?;
         one(t.div(&centred, &deviation)?)
     }),
@@ -101,6 +102,7 @@ fn standardised(
 fn batch(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let epsilon = call.float_or("epsilon", 1e-5)?;
+    // Before opset 7 `is_test` selected the mode; one output is enough for inference only.
     let training = call.int_or("training_mode", 0)? != 0
         || (call.opset() < 7 && call.int_or("is_test", 0)? == 0 && call.outputs() > 1);
     let (mut mean, mut variance) = (call.tensor(3)?.clone(), call.tensor(4)?.clone());
@@ -117,11 +119,13 @@ fn batch(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         let momentum = call.float_or("momentum", 0.9)?;
         for (before, now) in [(before_mean, &mean), (before_variance, &variance)] {
             let now = cast::cast(t, now, before.elem)?;
+            // The momentum weights the old value in ONNX, the new one in PyTorch.
             let old = t.scalar(Binary::Mul, &before, momentum)?;
             let new = t.scalar(Binary::Mul, &now, 1.0 - momentum)?;
             running.push(t.add(&old, &new)?);
         }
     }
+    // Since opset 15 scale and statistics may have types other than that of the data.
     let variance = cast::cast(t, &variance, Elem::F32)?;
     let variance = t.scalar(Binary::Add, &variance, epsilon)?;
     let root = t.unary(Unary::Sqrt, &variance)?;
@@ -172,6 +176,7 @@ fn layer(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let last = x.shape.last().copied().unwrap_or(0);
     let line = |t: &PlanTensor| t.shape == [last];
     let plain = at + 1 == x.rank() && line(scale) && bias.is_none_or(line);
+    // The step returns neither mean nor deviation.
     if plain && call.outputs() == 1 && scale.elem == x.elem {
         let inputs: Vec<&PlanTensor> = [x, scale].into_iter().chain(bias).collect();
         return one(t.emit(Op::LayerNorm(epsilon), &inputs, x.elem, x.shape.clone())?);
@@ -203,6 +208,7 @@ fn lrn(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let size = call.int("size")?.and_then(|size| usize::try_from(size).ok());
     let size = size
+        // Each place of the window becomes a step, so that the size needs a bound.
         .filter(|size| (1..=1 << 16).contains(size))
         .ok_or_else(|| OnnxError::invalid("attribute size must be greater than zero"))?;
     let channels = x
@@ -213,6 +219,7 @@ fn lrn(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let squares = t.mul(x, x)?;
     let mut padding = vec![(0, 0); x.rank()];
     if let Some(pair) = padding.get_mut(1) {
+        // ONNX: floor((size - 1) / 2) channels in front, ceil((size - 1) / 2) behind.
         *pair = ((size - 1) / 2, size / 2);
     }
     let padded = axes::pad(t, &squares, &padding, 0.0)?;

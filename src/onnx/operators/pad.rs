@@ -18,6 +18,7 @@ pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         Some(pads) => literals::ints(t, pads)?,
         None => call
             .ints("pads")?
+            // The name in opset 1.
             .or(call.ints("paddings")?)
             .ok_or_else(|| OnnxError::invalid("pads are missing"))?
             .to_vec(),
@@ -39,10 +40,12 @@ pub(super) fn pad(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let mut widths = vec![(0, 0); x.rank()];
     let mut x = x.clone();
     for ((at, before), behind) in axes.iter().zip(before).zip(behind) {
+        // `abs` would overflow for i64::MIN.
         if before.unsigned_abs().max(behind.unsigned_abs()) > LENGTH_MAX {
             return Err(OnnxError::input(format!("pads of {before} and {behind} are too large")));
         }
         if mode != "constant" {
+            // Before copies are made: elements that a negative pad removes are not copied.
             x = crop(t, &x, *at, *before, *behind)?;
         }
         let width = |width: &i64| usize::try_from(*width).unwrap_or(0);
@@ -104,8 +107,10 @@ fn copy(
     let source = |place: i64| match mode {
         "edge" => Ok(place.clamp(0, length - 1)),
         "wrap" => Ok(place.rem_euclid(length)),
+        // The period would be 0.
         "reflect" if length == 1 => Ok(0),
         "reflect" => {
+            // Edges are not repeated; pads longer than the axis are reflected several times.
             let period = 2 * (length - 1);
             let place = place.rem_euclid(period);
             Ok(if place < length { place } else { period - place })

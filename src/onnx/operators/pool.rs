@@ -83,12 +83,14 @@ fn reached(window: &SlidingWindow, x: &PlanTensor, shape: &[usize]) -> Vec<(usiz
 fn max(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let (window, shape) = layout(t, call, x)?;
+    // burn pools floats over two axes, and returns no indices with `storage_order`.
     let flat = window.kernel.len() <= 2 && x.elem.is_float();
     if call.outputs() > 1 || !flat {
         let columns = call.int_or("storage_order", 0)? != 0;
         return max_on_host(t, x, window, shape, columns);
     }
     let padding = reached(&window, x, &shape);
+    // The least finite number: infinity would have to be concatenated (`axes::pad`).
     let padded = axes::pad(t, x, &padding, f64::from(f32::MIN))?;
     one(pooled(t, &padded, window, shape, |window| Op::MaxPool(window, false))?)
 }
@@ -105,6 +107,7 @@ fn pooled(
     if window.kernel.len() == 2 {
         return t.emit(op(window), &[x], x.elem, shape);
     }
+    // A row is pooled as an image with a height of 1.
     let image = axes::unsqueeze(t, x, 2)?;
     let mut tall = shape.clone();
     tall.insert(2, 1);
@@ -173,6 +176,7 @@ fn max_on_host(
         let (mut best, mut places) = (Vec::new(), Vec::new());
         windows(&window, &from, &shape, |_, inside, _| {
             let value = |at: &usize| values.get(*at).copied().unwrap_or(f64::NAN);
+            // `max_by` returns the last of equal elements; the reversed index makes that the first.
             let larger = |a: &&usize, b: &&usize| value(a).total_cmp(&value(b)).then(b.cmp(a));
             let at = inside.iter().max_by(larger).copied().unwrap_or(0);
             best.push(value(&at));
@@ -206,6 +210,7 @@ fn average(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let ceil = call.int_or("ceil_mode", 0)? != 0;
     let padding = reached(&window, x, &shape);
     let padded = padding.iter().any(|pair| *pair != (0, 0));
+    // With `ceil_mode` a window may reach beyond the padding, where places do not count.
     if window.kernel.len() > 2 || dilated || !x.elem.is_float() || (ceil && padded) {
         return average_on_host(t, x, window, shape, counts);
     }
@@ -248,6 +253,7 @@ fn average_on_host(
 
 fn power(call: &Call<'_>) -> Result<f64> {
     let p = match call.attribute("p") {
+        // p was a float in opset 1.
         Some(graph::Attribute::Float(p)) => f64::from(*p),
         _ => call.int_or("p", 2)? as f64,
     };
@@ -298,6 +304,7 @@ fn lp_pool(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         }
         let padded = axes::pad(t, powers, &padding, 0.0)?;
         let op = |window| Op::AveragePool(window, true, false);
+        // A sum is the mean times the size of the kernel; burn pools means only.
         let means = pooled(t, &padded, window.clone(), shape.clone(), op)?;
         t.scalar(Binary::Mul, &means, count as f64)
     })?)

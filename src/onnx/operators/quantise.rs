@@ -36,6 +36,7 @@ pub(super) const TABLE: Table = &[
 pub(super) fn dequantise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let elem = match call.int("output_dtype")? {
+        // 0 is ONNX's undefined type, and the default.
         Some(number) if number != 0 => Elem::from_onnx(i32::try_from(number).unwrap_or(-1))?,
         _ => call.tensor(1)?.elem,
     };
@@ -87,6 +88,7 @@ pub(super) fn coded(
 }
 
 fn layout(call: &Call<'_>, x: &PlanTensor) -> Result<ScaleLayout> {
+    // The default axis does not exist in a vector, which has one scale.
     let at = axis(call.int_or("axis", 1)?, x.rank()).unwrap_or(0);
     let block = usize::try_from(call.int_or("block_size", 0)?)
         .map_err(|_| OnnxError::invalid("block_size"))?;
@@ -189,6 +191,7 @@ pub(super) fn to_range(
     zero: Option<&PlanTensor>,
     elem: Elem,
 ) -> Result<PlanTensor> {
+    // ONNX rounds first: with an odd zero point, a tie would round the other way.
     let mut x = t.unary(Unary::Round, x)?;
     if let Some(zero) = zero {
         x = t.add(&x, zero)?;
@@ -231,6 +234,7 @@ pub(super) fn shifted(
 
 fn to_ints(t: &mut Tracer<'_>, sums: &PlanTensor) -> Result<PlanTensor> {
     let rounded = t.unary(Unary::Round, sums)?;
+    // By way of 64 bits, so that sums beyond 32 bits wrap around as integers do.
     let wide = cast::cast(t, &rounded, Elem::I64)?;
     cast::cast(t, &wide, Elem::I32)
 }
@@ -258,6 +262,7 @@ fn range_of(t: &mut Tracer<'_>, x: &PlanTensor) -> Result<Range> {
     let axes: Vec<usize> = (0..x.rank()).collect();
     let (least, most) = (t.reduce(Reduce::Min, x, &axes)?, t.reduce(Reduce::Max, x, &axes)?);
     let (least, most) = (t.reshape(&least, &[])?, t.reshape(&most, &[])?);
+    // ONNX extends the range to include zero, which must have an exact code.
     let (least, most) =
         (build::clamp(t, &least, None, Some(0.0))?, build::clamp(t, &most, Some(0.0), None)?);
     let width = t.sub(&most, &least)?;

@@ -31,6 +31,7 @@ pub(super) fn generator(call: &Call<'_>) -> Result<SplitMix64> {
 
 /// The Box-Muller transform.
 fn normal(random: &mut SplitMix64) -> f64 {
+    // The generator may return 0, whose logarithm is infinite.
     let (u, v) = (1.0 - random.uniform(), random.uniform());
     (-2.0 * u.ln()).sqrt() * (2.0 * std::f64::consts::PI * v).cos()
 }
@@ -48,6 +49,7 @@ fn draw(t: &mut Tracer<'_>, call: &Call<'_>, like: Option<&PlanTensor>, normal: 
         )?,
     };
     let elem = elem(call, like.map_or(Elem::F32, |like| like.elem))?;
+    // Rejects a shape that is too large before numbers are drawn.
     let zeros = axes::full(t, elem, shape.clone(), 0.0)?;
     let mut random = generator(call)?;
     let (mean, scale) = (call.float_or("mean", 0.0)?, call.float_or("scale", 1.0)?);
@@ -82,6 +84,7 @@ fn multinomial(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let count = usize::try_from(call.int_or("sample_size", 1)?).unwrap_or(0);
     let elem = elem(call, Elem::I32)?;
     let mut random = generator(call)?;
+    // Bounded, since the shape of the result is checked only below.
     let draws: Vec<f64> =
         (0..rows.saturating_mul(count).min(1 << 24)).map(|_| random.uniform()).collect();
     let run = move |inputs: &[HostTensor]| {
@@ -96,6 +99,7 @@ fn multinomial(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
                     left -= weight;
                     left < 0.0
                 });
+                // Rounding may leave a rest behind the last class.
                 picked.push(hit.unwrap_or(classes.saturating_sub(1)) as i64);
             }
         }

@@ -96,6 +96,7 @@ pub(super) fn run(
         }
     };
     let lengths = call.optional(4)?.map(|lengths| literals::ints(t, lengths)).transpose()?;
+    // Rows that all have all steps need no masks.
     let lengths = lengths.filter(|all| all.iter().any(|length| *length != steps as i64));
     if lengths.as_ref().is_some_and(|all| all.len() != batch) {
         return Err(OnnxError::input(format!("sequence_lens do not fit a batch of {batch}")));
@@ -142,6 +143,7 @@ fn layer(
     let bias = match call.optional(3)? {
         Some(bias) => {
             let both = of_direction(t, bias, at)?;
+            // ONNX's B has the biases of the input first, then those of the state.
             Some(axes::narrow(t, &both, 0, Cut::range(gates, 2 * gates))?)
         }
         None => None,
@@ -371,6 +373,7 @@ impl Layer {
 
     fn gru(&self, t: &mut Tracer<'_>, x: &PlanTensor, state: &PlanTensor) -> Result<PlanTensor> {
         let recurrent = self.recur(t, state)?;
+        // ONNX's order of gates: update, reset, hidden.
         let mut gates = Vec::with_capacity(2);
         for at in 0..2 {
             let (own, other) = (self.gate(t, x, at)?, self.gate(t, &recurrent, at)?);
@@ -384,6 +387,7 @@ impl Layer {
             let other = self.gate(t, &recurrent, 2)?;
             t.mul(reset, &other)?
         } else {
+            // The reset applies to the state here, so that this gate has a product of its own.
             let whole = self.recurrent.plain(t)?;
             let weights = self.gate(t, &whole, 2)?;
             let kept = t.mul(reset, state)?;
@@ -414,6 +418,7 @@ impl Layer {
     ) -> Result<(PlanTensor, PlanTensor)> {
         let recurrent = self.recur(t, state)?;
         let sums = t.add(x, &recurrent)?;
+        // ONNX's order of gates: input, output, forget, cell; of peepholes: input, output, forget.
         let mut input = self.gate(t, &sums, 0)?;
         let mut output = self.gate(t, &sums, 1)?;
         let mut forget = self.gate(t, &sums, 2)?;
@@ -434,6 +439,7 @@ impl Layer {
         let added = t.mul(&input, &new)?;
         let cell = t.add(&kept, &added)?;
         if let Some(peephole) = &self.peephole {
+            // The output gate sees the new cell, the other two the old one.
             output = self.peek(t, &output, peephole, 1, &cell)?;
         }
         let output = self.activate(t, 0, &output)?;

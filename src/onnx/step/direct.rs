@@ -119,6 +119,7 @@ fn conv(inputs: &[DeviceTensor], window: &SlidingWindow) -> Option<DeviceTensor>
     for (axis, length) in lengths.iter().enumerate() {
         shape.push(window.places(axis, *length, false).ok()?);
     }
+    // Custom operations exist for two axes only; burn runs convolutions of one or three.
     register(DirectOp::Conv(window.options::<2>()?), inputs, &shape)
 }
 
@@ -130,6 +131,7 @@ fn conv_transpose(
     let [x, weight, ..] = inputs else { return None };
     let (x, weight) = (x.shape(), weight.shape());
     let ([batch, _, lengths @ ..], [_, out, ..]) = (&x[..], &weight[..]) else { return None };
+    // Weights of a transposed convolution have the channels of one group in axis 1.
     let mut shape = vec![*batch, out * window.groups];
     for (axis, length) in lengths.iter().enumerate() {
         let (before, behind) = window.padding.get(axis)?;

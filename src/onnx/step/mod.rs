@@ -269,6 +269,7 @@ impl Op {
             Err(inputs) => inputs,
         };
         match self {
+            // These steps take any number of inputs.
             Op::Cat(axis) => return Ok(cat(inputs, *axis)),
             Op::Elements(program) => return program.run(inputs),
             Op::Packed(packed) => return packed.run(inputs),
@@ -308,6 +309,7 @@ impl Op {
             )),
             Op::Where => {
                 let z = inputs.next().ok_or_else(short)?;
+                // burn takes the values for false first, ONNX's Where those for true.
                 mask_where(z, x, y)
             }
             _ => return Err(OnnxError::unsupported(format!("{self:?} cannot run on a device"))),
@@ -328,6 +330,7 @@ impl Op {
             Op::Slice(slices) => slice(x, slices),
             Op::Flip(axes) => flip(x, axes),
             Op::Pad(padding, value) => pad(x, padding, *value),
+            // burn 0.22.1 fuses two reductions into one kernel with wrong results.
             Op::Reduce(reduce, axis) => direct::apart(reduce.run(x, *axis)),
             Op::ArgMax(axis) => arg(x, *axis, true),
             Op::ArgMin(axis) => arg(x, *axis, false),
@@ -355,6 +358,7 @@ impl Op {
             Op::Conv(window) => conv(x, y()?, next(), window),
             Op::ConvTranspose(window, more) => conv_transpose(x, y()?, next(), window, more),
             Op::DeformConv(window, offset_groups, bias, mask) => {
+                // ONNX orders the inputs as offset, bias, mask, and burn as offset, mask, bias.
                 let offset = next()?;
                 let bias = if *bias { next() } else { None };
                 let mask = if *mask { next() } else { None };
@@ -384,6 +388,7 @@ fn then(
     program: &Arc<Program>,
     mut inputs: Vec<DeviceTensor>,
 ) -> Result<DeviceTensor> {
+    // `split_off` would panic.
     if inputs.len() < count {
         return Err(OnnxError::internal(format!("{op:?} has too few inputs")));
     }

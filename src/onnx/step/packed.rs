@@ -51,6 +51,7 @@ impl Packed {
             let turned = Op::Permute(vec![1, 0]).run(vec![weights])?;
             parts.push(Op::MatMul.run(vec![x.clone(), turned])?);
         }
+        // Concatenation would copy the product.
         if parts.len() == 1 {
             return parts.pop().ok_or_else(|| OnnxError::internal("columns are missing"));
         }
@@ -109,6 +110,7 @@ pub(super) fn unpack(words: DeviceTensor, bits: usize, word: usize) -> Result<De
     let shifts = (0..count).filter_map(|at| i32::try_from(at * bits).ok()).collect();
     let shifts = ints(shifts, line, &device);
     let shifted = Op::Binary(Binary::ShiftRight).run(vec![words, shifts])?;
+    // The mask also removes the sign bits that the arithmetic shift of a word adds.
     let mask = ints(vec![(1 << bits) - 1], vec![1; apart.len()], &device);
     let codes = Op::Binary(Binary::BitAnd).run(vec![shifted, mask])?;
     let codes = Op::Cast(DType::F32).run(vec![codes])?;

@@ -27,6 +27,7 @@ impl Reduce {
 }
 
 pub(super) fn arg(tensor: DeviceTensor, axis: usize, max: bool) -> DeviceTensor {
+    // Indices are as wide as the integers of the device (`tensor::held`).
     let host = tensor.dtype().size() == 8 || on_host(&tensor);
     let indices = if host { IntDType::I64 } else { IntDType::I32 };
     let float = tensor.kind() == Kind::Float;
