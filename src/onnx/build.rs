@@ -184,6 +184,7 @@ impl Tracer<'_> {
         self.count_node_run()?;
         check_shape(shape)?;
         let most = self.constants.limits.bytes;
+        // Graphics cards hold narrower types in 32 bits; the limit is the same on all devices.
         let element = elem.bits().div_ceil(8).max(4);
         match shape.iter().try_fold(element, |size, dim| size.checked_mul(*dim)) {
             Some(bytes) if bytes <= most => Ok(()),

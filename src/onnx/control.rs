@@ -87,7 +87,7 @@ impl BodyRunner<'_> {
             vec![Vec::new(); graph.outputs.len().saturating_sub(1 + carried.len())];
         let mut round = 0;
         while goes_on && round < most {
-            // The trip count is no bound: it may be i64::MAX in a loop that ends by its condition.
+            // The trip count does not bound this: it may be i64::MAX if a condition ends the loop.
             if round >= ROUNDS_MAX {
                 return Err(OnnxError::limit(format!(
                     "the loop has more than {ROUNDS_MAX} rounds"

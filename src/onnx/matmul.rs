@@ -18,7 +18,7 @@ pub(crate) fn matmul(t: &mut Tracer<'_>, x: &PlanTensor, y: &PlanTensor) -> Resu
         let product = matmul(t, &x, &y)?;
         return cast::cast(t, &product, elem);
     }
-    // A vector becomes a matrix with one row or column, whose axis is removed from the product.
+    // A vector becomes a matrix with one row or column; the product loses that axis again.
     let (row, column) = (x.rank() == 1, y.rank() == 1);
     let x = if row { axes::unsqueeze(t, x, 0)? } else { x.clone() };
     let y = if column { axes::unsqueeze(t, y, 1)? } else { y.clone() };

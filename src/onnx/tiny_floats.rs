@@ -87,7 +87,7 @@ pub(crate) fn round(elem: Elem, value: f32, saturate: bool, how: Round) -> f32 {
     let rounded = ((f64::from(value) / step).round_ties_even() * step) as f32;
     debug_assert!(signed && exponents > 0);
     if rounded.abs() <= largest {
-        // A small negative number rounds to -0.0, whose code is NaN in these types.
+        // A small negative number rounds to -0.0, and the code of -0.0 is NaN in these types.
         let unsigned_zero = matches!(elem, Elem::F8E4m3fnuz | Elem::F8E5m2fnuz);
         return if rounded == 0.0 && unsigned_zero { 0.0 } else { rounded };
     }

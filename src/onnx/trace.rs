@@ -218,8 +218,7 @@ impl<'a> Tracer<'a> {
         shape: Vec<usize>,
     ) -> Result<PlanTensor> {
         let constants: Vec<Arc<Constant>> = inputs.iter().filter_map(|t| t.own()).collect();
-        // Constants of one plan get a new identity in each, so that a key with one is never met
-        // again.
+        // Constants of one plan have a new identity in each, so that such a key is never found.
         let shared = constants.iter().all(|constant| constant.shared);
         let key = (format!("{op:?} {elem} {shape:?}"), constants.iter().map(|c| c.id).collect());
         if shared && let Some(known) = self.constants.folds.get(&key) {

@@ -31,7 +31,7 @@ pub(super) fn generator(call: &Call<'_>) -> Result<SplitMix64> {
 
 /// The Box-Muller transform.
 fn normal(random: &mut SplitMix64) -> f64 {
-    // The generator may return 0, whose logarithm is infinite.
+    // The generator may return 0, which has an infinite logarithm.
     let (u, v) = (1.0 - random.uniform(), random.uniform());
     (-2.0 * u.ln()).sqrt() * (2.0 * std::f64::consts::PI * v).cos()
 }

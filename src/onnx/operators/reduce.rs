@@ -109,6 +109,7 @@ fn extreme(
         let found = extreme(t, &numbers, axes, reduce)?;
         return cast::cast(t, &found, Elem::Bool);
     }
+    // ONNX defines the maximum of no elements as the least value of the type, or minus infinity.
     let nothing = match (x.elem.range(), reduce) {
         (Some((least, _)), Reduce::Max) => least as f64,
         (Some((_, most)), _) => most as f64,
@@ -185,6 +186,7 @@ fn cumulate(t: &mut Tracer<'_>, call: &Call<'_>, product: bool) -> Outputs {
         if let Some(pair) = padding.get_mut(at) {
             *pair = (1, 0);
         }
+        // An exclusive sum leaves out the element itself: all elements move by one place.
         let shifted = axes::pad(t, &x, &padding, f64::from(u8::from(product)))?;
         x = axes::narrow(t, &shifted, at, crate::axes::Cut::range(0, length))?;
     }
@@ -247,6 +249,7 @@ fn first_of_rows(
         let mut order: Vec<usize> = (row * length..(row + 1) * length).collect();
         order.sort_by(|a, b| {
             let by_value = if largest { compare(*b, *a) } else { compare(*a, *b) };
+            // ONNX: of equal elements, the one with the lower index is first.
             by_value.then(a.cmp(b))
         });
         places.extend(order.into_iter().take(k));

@@ -27,6 +27,7 @@ fn resize(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let old = call.opset() < 11;
     let text =
         |name, default: &str| Ok::<_, OnnxError>(call.text(name)?.unwrap_or(default).to_owned());
+    // Opset 10 had no attribute for coordinates, which were asymmetric.
     let places = if old { "asymmetric" } else { "half_pixel" };
     let rule = Rule {
         mode: text("mode", "nearest")?,
@@ -41,6 +42,7 @@ fn resize(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         Some(axes) => axes.iter().map(|at| axis(*at, x.rank())).collect::<Result<Vec<_>, _>>()?,
         None => (0..x.rank()).collect(),
     };
+    // Opset 11 requires the inputs in front of `sizes`, so that unused ones are empty tensors.
     let given = |at: usize| -> Result<Option<&PlanTensor>> {
         Ok(call.optional(at)?.filter(|t| t.len() > 0))
     };
@@ -51,6 +53,7 @@ fn resize(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let sizes = sizes.map(|sizes| literals::ints(t, sizes)).transpose()?;
     let policy = call.text("keep_aspect_ratio_policy")?.unwrap_or("stretch");
     let all = lengths(x, &axes, scales, sizes, policy)?;
+    // The region has all beginnings first, then all ends.
     let part = |at: usize| {
         let of = |at: usize, default| roi.get(at).copied().unwrap_or(default);
         (of(at, 0.0), of(at + axes.len(), 1.0))
@@ -101,6 +104,7 @@ fn lengths(
         };
         let one = |(size, from): (&i64, &f64)| match ratio {
             None => Ok((length(*size as f64)?, *size as f64 / from)),
+            // ONNX rounds halves up here.
             Some(ratio) => Ok((length((ratio * from + 0.5).floor())?, ratio)),
         };
         return sizes.iter().zip(&from).map(one).collect();
@@ -119,6 +123,7 @@ fn upsample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         None => match call.floats("scales")? {
             Some(scales) => scales.iter().map(|scale| f64::from(*scale)).collect(),
             None => {
+                // Opset 1 had an attribute for each of the two axes of an image.
                 let (h, w) = (call.float("height_scale")?, call.float("width_scale")?);
                 vec![1.0, 1.0, h.unwrap_or(1.0), w.unwrap_or(1.0)]
             }
@@ -186,6 +191,7 @@ fn resized(t: &mut Tracer<'_>, x: &PlanTensor, along: &[Along], rule: &Rule) -> 
             outside.push((*one, places));
         }
     }
+    // After all axes, so that no sum contains the extrapolated value.
     for (one, places) in outside {
         x = extrapolated(t, &x, &one, &places, rule.extrapolation)?;
     }
@@ -258,6 +264,7 @@ fn weighted(
         for (at, weight) in weights(*place, along, rule)? {
             let inside = at.clamp(0, along.from as i64 - 1);
             if let Some(cell) = usize::try_from(inside).ok().and_then(|at| row.get_mut(at)) {
+                // Elements outside count as the edge, so that several weights may meet there.
                 *cell += weight;
             }
         }
@@ -300,6 +307,7 @@ pub(super) fn weights(place: f64, along: &Along, rule: &Rule) -> Result<Vec<(i64
             all.push((at, weight));
         }
     }
+    // Excluded elements and antialiasing leave a sum other than 1.
     let sum: f64 = all.iter().map(|(_, weight)| weight).sum();
     if sum != 0.0 {
         all.iter_mut().for_each(|(_, weight)| *weight /= sum);

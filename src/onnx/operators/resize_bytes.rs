@@ -123,6 +123,7 @@ fn taps(one: &Along, rule: &Rule, way: ResizeArithmetic) -> Result<Vec<Vec<(usiz
 fn smooth(place: f32, one: &Along, rule: &Rule) -> Vec<(usize, f32)> {
     let linear = rule.mode == "linear";
     let half: f32 = if linear { 1.0 } else { 2.0 };
+    // Enlarged images are interpolated, not smoothed.
     let scale = (1.0 / (one.to as f32 / one.from as f32)).max(1.0);
     let (reach, centre) = (half * scale, place + 0.5);
     let last = one.from as i64 - 1;
@@ -138,6 +139,7 @@ fn smooth(place: f32, one: &Along, rule: &Rule) -> Vec<(usize, f32)> {
             false => cubic(f64::from(distance), rule.cubic) as f32,
         };
         sum += weight;
+        // Elements outside of the image count as its edge.
         let inside = usize::try_from(at.clamp(0, last)).unwrap_or(0);
         match all.last_mut() {
             Some((known, total)) if *known == inside => *total += weight,
@@ -193,6 +195,7 @@ fn in_whole(
             *length = pass.taps.len();
         }
         if way == ResizeArithmetic::Smooth {
+            // Halves are rounded up, also below zero.
             let round = |value: i64| (value + smooth / 2).div_euclid(smooth).clamp(least, most);
             values.iter_mut().for_each(|value| *value = round(*value));
         }

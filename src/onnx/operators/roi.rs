@@ -25,6 +25,7 @@ impl Plane<'_> {
     /// The four elements around a place, with their weights; zero weights far outside.
     fn around(&self, y: f64, x: f64) -> [f64; 4] {
         let (height, width) = (self.height as f64, self.width as f64);
+        // Up to one pixel outside, a sample has the value of the edge.
         if y < -1.0 || y > height || x < -1.0 || x > width {
             return [0.0; 4];
         }
@@ -79,6 +80,7 @@ fn align(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             items.len()
         )));
     }
+    // Opset 16 made the shift by half a pixel the default.
     let half = if call.opset() < 16 { "output_half_pixel" } else { "half_pixel" };
     let sampling = Sampling {
         out: [edge(call.int_or("output_height", 1)?)?, edge(call.int_or("output_width", 1)?)?],
@@ -138,6 +140,7 @@ impl Sampling {
 
     /// The number of samples along both sides of this area.
     fn counts(&self, roi: &[f64]) -> [usize; 2] {
+        // Without a ratio, ONNX takes as many samples as the area has pixels.
         let adaptive = |bin: f64| bin.ceil().clamp(1.0, 1024.0);
         let samples = |bin: f64| if self.ratio > 0.0 { self.ratio } else { adaptive(bin) };
         self.bin(roi).map(|bin| samples(bin) as usize)
@@ -158,6 +161,7 @@ fn region(plane: &Plane<'_>, roi: &[f64], s: &Sampling, into: &mut Vec<f64>) {
                     let inside = (ix as f64 + 0.5) / counts[1] as f64;
                     let parts = plane.around(y, left + (column as f64 + inside) * bin[1]);
                     sum += parts.iter().sum::<f64>();
+                    // The largest weighted element, not the largest sample (as in ONNX Runtime).
                     best = parts.iter().copied().fold(best, f64::max);
                 }
             }
@@ -209,6 +213,7 @@ fn largest(plane: &Plane<'_>, corners: &[f64], scale: f64, out: [usize; 2], into
     let &[x1, y1, x2, y2] = corners else { return };
     let place = |value: f64| (value * scale).round();
     let (left, top) = (place(x1), place(y1));
+    // Both corners belong to the region.
     let bin = |from: f64, to: f64, parts: usize| (place(to) - from + 1.0).max(1.0) / parts as f64;
     let (bin_y, bin_x) = (bin(top, y2, out[0]), bin(left, x2, out[1]));
     let range = |at: usize, bin: f64, from: f64, length: usize| {

@@ -31,6 +31,7 @@ pub(super) fn grid_sample(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (x, grid) = (call.tensor(0)?, call.tensor(1)?);
     let mode = match call.text("mode")?.unwrap_or("linear") {
         "nearest" => Interpolation::Nearest,
+        // Opset 20 renamed bilinear and bicubic.
         "linear" | "bilinear" => Interpolation::Linear,
         "cubic" | "bicubic" => Interpolation::Cubic,
         other => return Err(OnnxError::unsupported(format!("mode '{other}' is not supported"))),
@@ -136,6 +137,7 @@ fn of_axis(
     } else {
         ((place + 1.0) * size - 1.0) / 2.0
     };
+    // Cubic weights need the distance of the original place; its elements are moved inside later.
     if mode != Interpolation::Cubic {
         at = brought_inside(at, length, outside, corners);
     }
@@ -149,6 +151,7 @@ fn of_axis(
     };
     let floor = at.floor();
     match mode {
+        // Like C's `nearbyint` in PyTorch and ONNX Runtime.
         Interpolation::Nearest => vec![(index(at.round_ties_even()), 1.0)],
         Interpolation::Linear => {
             vec![(index(floor), 1.0 - (at - floor)), (index(floor + 1.0), at - floor)]
@@ -166,6 +169,7 @@ fn brought_inside(at: f64, length: usize, outside: Outside, corners: bool) -> f6
         Outside::Zeros => at,
         Outside::Border => at.clamp(0.0, size - 1.0),
         Outside::Reflection => {
+            // Aligned corners reflect at the centres of the edge elements, others at their borders.
             let (low, high) = if corners { (0.0, size - 1.0) } else { (-0.5, size - 0.5) };
             let range = high - low;
             if range <= 0.0 || !at.is_finite() {

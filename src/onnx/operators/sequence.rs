@@ -128,6 +128,7 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let length = x.shape.get(at).copied().unwrap_or(0);
     let keeps = call.int_or("keepdims", 1)? != 0;
     let (lengths, single) = match call.optional(1)? {
+        // `keepdims` has an effect only without lengths (ONNX SplitToSequence).
         None => (vec![1; length], !keeps),
         Some(given) if given.rank() == 0 => {
             let part = literals::lengths(t, given)?.first().copied().unwrap_or(0).max(1);

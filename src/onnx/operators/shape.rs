@@ -50,6 +50,7 @@ fn number(value: usize) -> i64 {
 fn shape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let x = call.tensor(0)?;
     let rank = number(x.rank());
+    // ONNX clamps both ends to the rank.
     let place = |at: i64| (if at < 0 { at.saturating_add(rank) } else { at }).clamp(0, rank);
     let start = place(call.int_or("start", 0)?);
     let end = place(call.int_or("end", rank)?);
@@ -73,6 +74,7 @@ fn reshape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     for (at, dim) in wanted.iter().enumerate() {
         let kept = x.shape.get(at).copied();
         shape.push(match usize::try_from(*dim) {
+            // 0 copies the length of the input, unless `allowzero` is set (opset 14).
             Ok(0) if !literal => {
                 kept.ok_or_else(|| OnnxError::input(format!("axis {at} to copy does not exist")))?
             }
@@ -85,6 +87,7 @@ fn reshape(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let open = shape.iter().filter(|dim| **dim == usize::MAX).count();
     let mut known = shape.iter().filter(|dim| **dim != usize::MAX);
     let known = known.try_fold(1usize, |size, dim| size.checked_mul(*dim)).unwrap_or(0);
+    // With another length of 0, no length follows from the number of elements.
     if open == 1 && known > 0 && x.len().is_multiple_of(known) {
         shape.iter_mut().filter(|dim| **dim == usize::MAX).for_each(|dim| *dim = x.len() / known);
     } else if open > 0 {
@@ -124,6 +127,7 @@ fn unsqueeze(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         Some(given) => given.len(),
         None => call.ints("axes")?.map_or(0, <[i64]>::len),
     };
+    // Axes are counted in the result.
     let rank = x.rank() + count;
     let mut axes = axes(t, call, 1, rank)?.ok_or_else(|| OnnxError::invalid("axes are missing"))?;
     axes.sort_unstable();
@@ -225,6 +229,7 @@ fn cut_of(length: i64, start: i64, end: i64, step: i64) -> Result<Cut> {
         return Err(OnnxError::input("a step is zero"));
     }
     let place = |at: i64| if at < 0 { at.saturating_add(length) } else { at };
+    // A longer step takes the same elements, and sums with it do not overflow.
     let step = step.clamp(-length.max(1), length.max(1));
     let (begin, end) = if step > 0 {
         (place(start).clamp(0, length), place(end).clamp(0, length))
@@ -250,6 +255,7 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let count = call
         .int("num_outputs")?
         .map_or(call.outputs(), |count| usize::try_from(count).unwrap_or(0));
+    // Bounds `num_outputs`, since `even` makes a list of this length.
     t.fits(x.elem, &[count])?;
     let lengths = given.unwrap_or_else(|| even(length, count));
     if lengths.iter().try_fold(0usize, |sum, part| sum.checked_add(*part)) != Some(length) {
@@ -282,6 +288,7 @@ fn image(x: &PlanTensor) -> Result<[usize; 4]> {
 fn block(call: &Call<'_>) -> Result<usize> {
     let block = call.int("blocksize")?.and_then(|block| usize::try_from(block).ok());
     block
+        // Bounded, so that the square does not overflow.
         .filter(|block| (1..1 << 16).contains(block))
         .ok_or_else(|| OnnxError::invalid("attribute blocksize must be greater than zero"))
 }
@@ -296,6 +303,7 @@ fn depth_to_space(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         )));
     }
     let first = call.text("mode")?.is_none_or(|mode| mode == "DCR");
+    // DCR has the block in front of the depth, CRD behind it.
     let apart = if first { [n, block, block, depth, h, w] } else { [n, depth, block, block, h, w] };
     let order = if first { [0, 3, 4, 1, 5, 2] } else { [0, 1, 4, 2, 5, 3] };
     let apart = t.reshape(x, &apart)?;
@@ -351,6 +359,7 @@ fn trilu(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
         t.constant(HostTensor::ints(Elem::I64, vec![rows, 1], (0..number(rows)).collect()))?;
     let column =
         t.constant(HostTensor::ints(Elem::I64, vec![columns], (0..number(columns)).collect()))?;
+    // k may be any 64-bit integer; diagonals outside of the matrix are equivalent.
     let far = number(rows).saturating_add(number(columns));
     let diagonal = t.constant(HostTensor::ints(Elem::I64, vec![], vec![k.clamp(-far, far)]))?;
     let row = t.add(&row, &diagonal)?;

@@ -14,6 +14,7 @@ use std::f64::consts::PI;
 pub(super) const TABLE: Table = &[
     ("BlackmanWindow", |t, call| window(t, call, &[0.42, -0.5, 0.08])),
     ("DFT", dft),
+    // ONNX defines the coefficient as 25/46, not as 0.54.
     ("HammingWindow", |t, call| window(t, call, &[25.0 / 46.0, -21.0 / 46.0])),
     ("HannWindow", |t, call| window(t, call, &[0.5, -0.5])),
     ("MelWeightMatrix", mel),
@@ -158,6 +159,7 @@ fn dft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let half = inverse && onesided;
     let natural = if half { 2 * own.saturating_sub(1) } else { own };
     let length = wanted.unwrap_or(natural as i64);
+    // The last axis has the real and the imaginary parts.
     if !(1..=LENGTH_MAX).contains(&length) || at + 1 == x.rank() {
         return Err(OnnxError::input(format!(
             "a transform of {length} elements along axis {at} is not possible"
@@ -184,6 +186,7 @@ fn dft(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let done = transform(t, real, imaginary.as_ref(), bins, inverse)?;
     let done = if half {
         let rank = done.rank() - 1;
+        // The inverse of a one-sided transform is real.
         axes::narrow(t, &done, rank, Cut::range(0, 1))?
     } else {
         done
@@ -265,6 +268,7 @@ fn mel(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
             "{bands} bands of {length} elements at {rate} Hz are not possible"
         )));
     }
+    // The mel scale of HTK, as in ONNX's reference.
     let to_mel = |hertz: f64| 2595.0 * (1.0 + hertz / 700.0).log10();
     let (low, high) = (to_mel(low), to_mel(high));
     let edge = |at: usize| {
@@ -284,6 +288,7 @@ fn mel(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
                 *cell = value;
             }
         };
+        // A band that is narrower than a bin has a weight nevertheless.
         if left == middle {
             set(middle, 1.0);
         }

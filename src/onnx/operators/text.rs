@@ -81,9 +81,11 @@ fn split(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
 
 /// Parts between delimiters, or between runs of spaces without a delimiter.
 fn cut(word: &str, delimiter: &str, most: Option<usize>) -> Vec<String> {
+    // `maxsplit` counts the cuts, `splitn` the parts.
     let limit = most.map_or(usize::MAX, |most| most.saturating_add(1));
     if !delimiter.is_empty() {
         return match word.is_empty() {
+            // `splitn` would return one empty part.
             true => Vec::new(),
             false => word.splitn(limit, delimiter).map(str::to_owned).collect(),
         };
@@ -126,6 +128,7 @@ fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
                 _ => word.clone(),
             })
             .collect();
+        // ONNX: if all words are removed, the result is one empty word.
         if kept.is_empty() {
             kept.push(String::new());
         }

@@ -122,6 +122,7 @@ impl Vectoriser {
         let mut gram = Vec::new();
         // N-grams longer than the row cannot occur in it.
         for n in self.lengths.0..=self.lengths.1.min(row.len()) {
+            // A single word has no gaps, and would be counted once for each of their lengths.
             let gaps = if n == 1 { 0 } else { self.skips.min(row.len()) };
             for step in 1..=gaps + 1 {
                 let reach = (n - 1).saturating_mul(step) + 1;
@@ -189,6 +190,7 @@ fn grams(
 ) -> Result<HashMap<Vec<u32>, usize>> {
     let starts =
         call.ints("ngram_counts")?.ok_or_else(|| OnnxError::invalid("ngram_counts are missing"))?;
+    // Each entry is the place in the pool at which the n-grams of one length begin.
     let (mut all, mut number) = (HashMap::new(), 0);
     for (at, start) in starts.iter().enumerate() {
         let begin = usize::try_from(*start).unwrap_or(usize::MAX);
@@ -201,6 +203,8 @@ fn grams(
             {
                 all.insert(gram.to_vec(), *column);
             }
+            // Columns are numbered over the n-grams of all lengths, also of those that are not
+            // counted.
             number += 1;
         }
     }

@@ -25,6 +25,7 @@ fn given(
             rest.len()
         )));
     }
+    // Inputs are grouped by kind: all weights, then all gradients, then the states.
     let of = |at: usize| rest.iter().skip(at).step_by(weights.max(1)).cloned().collect();
     Ok((rate, round, (0..weights).map(of).collect()))
 }
@@ -75,6 +76,7 @@ fn adam(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let epsilon = call.float_or("epsilon", 0.0)?;
     let norm = call.float_or("norm_coefficient", 0.0)?;
     let after = call.float_or("norm_coefficient_post", 0.0)?;
+    // The correction of the bias of early rounds divides by zero in round 0.
     let rate = if round > 0.0 {
         rate * (1.0 - beta.powf(round)).sqrt() / (1.0 - alpha.powf(round))
     } else {
@@ -111,6 +113,7 @@ fn momentum(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (alpha, beta) = (call.float_or("alpha", 0.0)?, call.float_or("beta", 0.0)?);
     let norm = call.float_or("norm_coefficient", 0.0)?;
     let nesterov = call.text("mode")? == Some("nesterov");
+    // ONNX ignores beta in round 0.
     let beta = if round > 0.0 { beta } else { 1.0 };
     let mut results = Vec::new();
     for tensors in &all {

@@ -72,6 +72,7 @@ pub(super) fn same(window: &SlidingWindow, lengths: &[usize], upper: bool) -> Ve
         let out = length.div_ceil(stride);
         let needed = (out.saturating_sub(1) * stride + window.reach(at)).saturating_sub(length);
         let small = needed / 2;
+        // SAME_UPPER puts the odd element behind the data, SAME_LOWER in front of them.
         if upper { (small, needed - small) } else { (needed - small, small) }
     };
     (0..lengths.len()).map(axis).collect()

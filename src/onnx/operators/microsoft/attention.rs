@@ -233,6 +233,7 @@ impl Grown {
         }
         let before = axes::narrow(t, past, 2, Cut::range(0, length))?;
         let all = axes::cat(t, &[before, new.clone()], 2)?;
+        // The output has the capacity of the buffer, so that it can be the next input.
         let rest = axes::narrow(t, past, 2, Cut::range(end, most))?;
         let present = axes::cat(t, &[all.clone(), rest], 2)?;
         Ok(Grown { all, past: length, present })

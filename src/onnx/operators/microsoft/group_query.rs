@@ -124,6 +124,7 @@ fn step(
     }
     let lasts = t.reshape(&lasts, &[batch, 1, 1, 1])?;
     let one = t.number(Elem::I64, 1.0)?;
+    // `seqlens_k` has the index of the last token, which is the length less one.
     let ends = t.add(&lasts, &one)?;
     let prompt = length == total;
     let begin = if prompt {
@@ -148,6 +149,7 @@ fn rotate(
     let steps = places(t, Elem::I64, step.length)?;
     let positions = match call.optional(9)? {
         Some(given) if step.prompt => {
+            // In a prompt, the position of the first token applies to all rows.
             let first = t.reshape(given, &[given.len()])?;
             let first = axes::narrow(t, &first, 0, Cut::range(0, 1))?;
             let first = t.reshape(&first, &[1, 1])?;
@@ -229,6 +231,7 @@ fn scoring(
     let given = match call.optional(10)? {
         Some(bias) => {
             let last = bias.rank().saturating_sub(1);
+            // The bias may have the capacity of the buffer.
             Some(axes::narrow(t, bias, last, Cut::range(0, step.total))?)
         }
         None => None,
@@ -236,6 +239,7 @@ fn scoring(
     let count = heads.query.shape.get(1).copied().unwrap_or(0);
     let sink = match call.optional(11)? {
         Some(sink) => Some(t.reshape(sink, &[1, count, 1, 1])?),
+        // A smooth softmax adds 1 to the sum, which is exp(0): a sink with the score 0.
         None if call.int_or("smooth_softmax", 0)? == 1 => {
             Some(axes::full(t, elem, vec![1, count, 1, 1], 0.0)?)
         }

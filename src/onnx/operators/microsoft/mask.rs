@@ -113,6 +113,7 @@ pub(super) fn causal(
     elem: Elem,
 ) -> Result<Option<PlanTensor>> {
     let Lengths { queries, past, total, .. } = lengths;
+    // A single query is behind all keys.
     if queries <= 1 {
         return Ok(mask);
     }

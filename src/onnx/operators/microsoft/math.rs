@@ -42,6 +42,7 @@ pub(in crate::operators) const TABLE: Table = &[
     ("Rfft", rfft),
     ("Trilu", |t, call| same(t, call, "Trilu")),
     ("Unique", |t, call| {
+        // The operator of this domain has no attribute: the order is that of the first occurrences.
         let more = [("sorted", Attribute::Int(0))];
         let all = as_standard(t, call, ("Unique", OPSET), &more, &[call.optional(0)?])?;
         // The standard also returns the first place of each.
@@ -85,6 +86,7 @@ fn cdist(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let product = t.scalar(Binary::Mul, &product, -2.0)?;
     let sum = t.add(&product, &of_a)?;
     let sum = t.add(&sum, &of_b)?;
+    // Rounding may give a square just below zero, with NaN as its root.
     let distance = build::clamp(t, &sum, Some(0.0), None)?;
     match call.text("metric")?.unwrap_or("sqeuclidean") {
         "sqeuclidean" => one(distance),

@@ -115,6 +115,7 @@ fn moments(t: &mut Tracer<'_>, x: &PlanTensor, epsilon: f64) -> Result<(PlanTens
     let variance = t.reduce(Reduce::Mean, &squares, &[last])?;
     let variance = t.scalar(Binary::Add, &variance, epsilon)?;
     let root = t.unary(Unary::Sqrt, &variance)?;
+    // ONNX Runtime gives statistics a type of their own, 32-bit floats.
     let (mean, root) = (cast::cast(t, &mean, Elem::F32)?, cast::cast(t, &root, Elem::F32)?);
     Ok((mean, t.unary(Unary::Recip, &root)?))
 }

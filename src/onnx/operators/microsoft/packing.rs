@@ -86,6 +86,7 @@ impl TokenLayout {
                 x.shape
             )));
         };
+        // Padding refers to the row behind the tokens, which has zeros.
         let mut index = vec![tokens; self.batch * self.length];
         for (token, place) in self.offsets.iter().take(tokens).enumerate() {
             index.get_mut(*place).into_iter().for_each(|own| *own = token);

@@ -47,6 +47,7 @@ fn rotary(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let (given, cos, sin) = (call.tensor(0)?, call.tensor(2)?, call.tensor(3)?);
     let half = cos.shape.last().copied().unwrap_or(0);
     let heads = match call.int_or("num_heads", 0)? {
+        // Without a number of heads, the tables cover whole heads.
         0 => given.shape.last().copied().unwrap_or(0) / (2 * half).max(1),
         heads => usize::try_from(heads).unwrap_or(0),
     };

@@ -38,6 +38,7 @@ fn bits(value: f64) -> u64 {
 fn places<K: std::hash::Hash + Eq>(keys: impl Iterator<Item = K>) -> HashMap<K, usize> {
     let mut places = HashMap::new();
     for (at, key) in keys.enumerate() {
+        // Of equal keys, the first has precedence.
         places.entry(key).or_insert(at);
     }
     places
@@ -232,6 +233,7 @@ fn default(call: &Call<'_>, elem: Elem) -> Result<HostTensor> {
     Ok(match elem.kind() {
         Kind::Text => words(vec![call.text("default_string")?.unwrap_or("_Unused").to_owned()]),
         Kind::Float => {
+            // ONNX states -0.0 as the default.
             HostTensor::floats(elem, vec![1], vec![call.float_or("default_float", -0.0)?])
         }
         _ => HostTensor::ints(elem, vec![1], vec![call.int_or("default_int64", -1)?]),

@@ -109,6 +109,7 @@ fn impute(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     if count == 0 {
         return Err(OnnxError::invalid(format!("imputed values for type {} are missing", x.elem)));
     }
+    // With any other number of values, the first one applies to all columns.
     let count = if count == columns { count } else { 1 };
     let values = if float {
         HostTensor::floats(x.elem, vec![count], values.into_iter().take(count).collect())
@@ -160,6 +161,7 @@ fn normalise(t: &mut Tracer<'_>, call: &Call<'_>) -> Outputs {
     let share = t.div(&numbers, &total)?;
     let share = match call.text("norm")? {
         Some("L2") => {
+            // The root of the share of squares, with the sign of the element (as in ONNX Runtime).
             let (root, below) = (t.unary(Unary::Sqrt, &share)?, build::compare_zero(t, &x)?);
             let negative = t.unary(Unary::Neg, &root)?;
             t.choose(&below, &negative, &root)?

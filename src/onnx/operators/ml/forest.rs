@@ -175,6 +175,7 @@ impl<V: Real> Forest<V> {
         const OPEN: u8 = 1;
         const DONE: u8 = 2;
         let mut states = vec![NEW; self.branches.len()];
+        // A stack on the heap: a tree may be a chain as long as the file.
         let mut path: Vec<(u32, bool)> = self.roots.iter().map(|root| (*root, false)).collect();
         while let Some((place, behind)) = path.pop() {
             if place & LEAF != 0 {
@@ -190,6 +191,7 @@ impl<V: Real> Forest<V> {
                 return Err(OnnxError::invalid("a branch leads to a node that does not exist"));
             };
             match *state {
+                // The second visit, after both children.
                 _ if behind => *state = DONE,
                 OPEN => {
                     return Err(OnnxError::invalid("a tree leads back to one of its own nodes"));
@@ -263,6 +265,7 @@ impl<V: Real> Forest<V> {
                 while place & LEAF == 0 {
                     let Some(branch) = self.branches.get(place as usize) else { break };
                     let x = row.get(branch.feature as usize).copied().unwrap_or(V::ZERO);
+                    // `|` and `&` evaluate both sides without a jump in the innermost loop.
                     let yes = holds(x, branch, place) | (branch.missing & x.is_none());
                     place = if yes { branch.yes } else { branch.no };
                 }

@@ -39,6 +39,7 @@ impl LinearWeights {
                 all.len()
             )));
         }
+        // Coefficients are stored by target; the product needs them by column.
         let turned = (0..columns).flat_map(|column| all.iter().skip(column).step_by(columns));
         let weights = raw(vec![columns, targets], turned.copied());
         let intercepts = (own.len() == targets).then(|| raw(vec![1, targets], own.iter().copied()));

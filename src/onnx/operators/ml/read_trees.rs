@@ -143,6 +143,7 @@ impl<'c, V: Real> Listed<'c, V> {
         }
         let mut last = None;
         for (tree, number) in self.trees.iter().zip(self.numbers) {
+            // The first node of a tree in the list is its root.
             if last != Some(tree) {
                 forest.roots.push(self.find(*tree, *number)?);
                 last = Some(tree);
@@ -281,6 +282,7 @@ fn sets<V: Real>(forest: &mut Forest<V>, members: Vec<V>) {
     for (at, branch) in (0u32..).zip(&forest.branches) {
         if branch.mode == BranchMode::Member {
             let mut set: Vec<V> = members.by_ref().take_while(|value| !value.is_none()).collect();
+            // Sorted for a binary search, since the file may have any order.
             set.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
             forest.sets.insert(at, set);
         }
@@ -307,6 +309,7 @@ pub(super) fn placed<V: Real>(call: &Call<'_>, targets: usize) -> Result<Forest<
         forest.weights.push((target(*id, targets)?, weight));
         forest.leaves.push(begin..begin + 1);
     }
+    // Rejects more leaves than an index can express.
     place(forest.leaves.len())?;
     let branches = (0..nodes.modes.len()).map(|at| nodes.branch(at));
     forest.branches = branches.collect::<Result<_, _>>()?;

@@ -84,6 +84,7 @@ fn escape(from: &mut Peekable<Chars<'_>>, to: &mut String, inside: bool) {
     match c {
         'w' if inside => to.push_str("0-9A-Za-z_"),
         'd' if inside => to.push_str("0-9"),
+        // RE2's `\s` does not contain the vertical tab.
         's' if inside => to.push_str(r"\t\n\x0c\r\x20"),
         'w' => to.push_str("[0-9A-Za-z_]"),
         'd' => to.push_str("[0-9]"),
@@ -137,6 +138,7 @@ fn brackets(from: &mut Peekable<Chars<'_>>, to: &mut String) {
                     }
                 }
             }
+            // `&&` and `~~` are operations on sets here, and literal in RE2.
             '[' | '&' | '~' => literal(c, to),
             _ => to.push(c),
         }

@@ -45,6 +45,7 @@ impl Transform {
 }
 
 pub(super) fn logistic(value: f32) -> f32 {
+    // The exponential of a negative number does not overflow.
     let positive = 1.0 / (1.0 + (-value.abs()).exp());
     if value < 0.0 { 1.0 - positive } else { positive }
 }

@@ -248,6 +248,7 @@ impl SvmClassifier {
 
     fn check(&self) -> Result<()> {
         let classes = self.labels.len();
+        // The number of pairs grows with the square of the classes.
         if classes >= 1 << 16 {
             return Err(OnnxError::unsupported(format!(
                 "the model has {classes} classes; the maximum is 65535"
@@ -356,6 +357,7 @@ impl SvmClassifier {
             for j in i + 1..classes {
                 let Some((score, (slope, offset))) = given.next() else { break };
                 let share = 1.0 - logistic(score * slope + offset);
+                // LIBSVM's bound, since shares of 0 and 1 leave nothing to couple.
                 let share = share.clamp(1e-7, 1.0 - 1e-7);
                 for (at, share) in [(i * classes + j, share), (j * classes + i, 1.0 - share)] {
                     if let Some(place) = pairs.get_mut(at) {
@@ -389,6 +391,7 @@ fn couple(classes: usize, pairs: &[f32]) -> Vec<f32> {
     let matrix: Vec<Vec<f32>> =
         (0..classes).map(|i| (0..classes).map(|j| q(i, j)).collect()).collect();
     let count = classes as f32;
+    // The tolerance and the number of iterations are those of LIBSVM.
     let (mut shares, close) = (vec![1.0 / count; classes], 0.005 / count);
     for _ in 0..100 {
         let products = matrix.iter().map(|row| row.iter().zip(&shares).map(|(a, b)| a * b).sum());

@@ -79,6 +79,7 @@ impl Tokenizer {
     }
 
     fn is_long(&self, text: &str) -> bool {
+        // Counts no further than necessary, since a text may be long.
         text.chars().take(self.least).count() == self.least
     }
 
@@ -86,6 +87,7 @@ impl Tokenizer {
         let (mut parts, mut begin) = (Vec::new(), 0);
         while let Some(found) = separator.find(text, begin) {
             parts.extend(text.get(begin..found.start));
+            // An empty match at the same place would be found forever.
             begin = if found.is_empty() { behind(text, found.start) } else { found.end };
             if begin > text.len() {
                 break;
@@ -105,6 +107,7 @@ impl Tokenizer {
                 words.push(word.to_owned());
                 begin = found.end;
             } else {
+                // A longer match may begin inside the short one.
                 begin = behind(text, found.start);
             }
         }
