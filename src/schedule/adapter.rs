@@ -124,6 +124,7 @@ impl Adapter {
 
     /// Returns the bytes that models may use now.
     pub(super) fn budget(&self) -> Option<u64> {
+        // `Option::min` would take an unknown limit for the smaller one.
         self.profile.memory.into_iter().chain(self.memory_budget).min()
     }
 
@@ -236,6 +237,7 @@ impl Adapter {
     pub(super) fn run(&mut self, now: Time, batch: Batch) {
         debug_assert!(self.takes_batches(), "{:?}", self.state);
         self.economy.ran();
+        // The time of a batch beside a load includes steps of the load, and is not learned.
         let alone = self.state.load.is_none();
         self.state.running.push(Running { since: now, batch, alone });
     }
@@ -246,6 +248,7 @@ impl Adapter {
         let Running { since, batch, alone } = self.state.running.remove(at);
         self.last_heartbeat = now;
         if let Some(next) = self.state.running.first_mut() {
+            // The worker runs one batch at a time: the next one begins when the first one ends.
             next.since = if at == 0 { now } else { next.since };
         } else {
             (self.economy.no_work_since, self.state.idle_from) = (Some(now), now);
@@ -310,6 +313,7 @@ impl Adapter {
         }
         self.replicas.clear();
         self.last_fault = Some(Fault::Memory);
+        // Not a fault of the adapter, so that it is not quarantined.
         Some(self.become_only(Lifecycle::Off))
     }
 

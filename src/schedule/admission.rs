@@ -31,6 +31,7 @@ pub(super) fn admit(world: &mut World, out: &mut Outbox, now: Time, arrival: Arr
     let due = now + target::effective_for(world, model, arrival.shape.size, rows.max(1));
     let due = deadline.map_or(due, |deadline| deadline.min(due));
     let priority = if priority == 0 { Arrival::PRIORITY_DEFAULT } else { priority };
+    // Only an admitted request uses the number up.
     let order = Order { priority, due, number: world.numbers.request + 1 };
     if !arrival.continues && !make_place(world, out, now, order, &arrival) {
         return;
@@ -94,6 +95,7 @@ fn rows_up_to(world: &World, order: Order, arrival: &Arrival, slots: &[Slot], ma
     let best = slots.iter().min_by(|a, b| a.finish(1).total_cmp(&b.finish(1)));
     let ahead = best.map_or(0, |best| slots::rows_ahead(world, *best, model, shape.size));
     let all = ahead.saturating_add(rows.into());
+    // The exact count walks the queue: it is needed only if all rows are too many.
     if all as f64 <= many {
         return all;
     }

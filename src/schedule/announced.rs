@@ -29,6 +29,7 @@ pub(super) fn announced(
         return;
     }
     let Some(late) = world.clients.expected_late_requests(model, client) else { return };
+    // One late request at least: an announcement may be the first that is known of a client.
     let Some((adapter, _, start)) = early_start::adapter_for_next(world, now, model, late.max(1.0))
     else {
         return;

@@ -14,6 +14,7 @@ pub(super) struct ArrivalRate {
 
 impl ArrivalRate {
     pub(super) fn observe(&mut self, now: Time, rows: u32) {
+        // Each row adds a decaying pulse with the integral 1 over time.
         self.rows_per_second = self.now(now) + f64::from(rows) / AVERAGED;
         self.at = now;
     }

@@ -29,6 +29,8 @@ fn can_load(world: &World, now: Time, model: ModelId) -> bool {
             || adapter.mode == AdapterMode::On
             || eligible::is_eligible(world, *id);
         let quarantine_wait_max = now + world.settings.quarantine_wait_max;
+        // The bound on the faults: with short backoffs requests waited without end for an adapter
+        // that never had enough memory.
         let room = adapter.no_memory_until.get(&model).is_none_or(|until| {
             *until <= quarantine_wait_max
                 && adapter.consecutive_faults <= world.settings.retries_max.max(1)
@@ -89,6 +91,7 @@ fn retry_after(world: &World, now: Time) -> Option<Duration> {
 
 /// Rejects requests that can no longer be served.
 pub(super) fn reject_unservable(world: &mut World, out: &mut Outbox, now: Time) {
+    // Taken in any case: this failure must not reject requests of a later event.
     let failed_again = mem::take(&mut world.failed_again);
     if world.closing.is_some_and(|deadline| deadline <= now) {
         return requests::reject_all(world, out, world.queue.all_ids(), Reject::ShuttingDown);
@@ -96,6 +99,7 @@ pub(super) fn reject_unservable(world: &mut World, out: &mut Outbox, now: Time) 
     if world.queue.len() == 0 {
         return;
     }
+    // Before the first listing it is unknown whether there is an adapter, so that requests wait.
     if !world.discovered {
         return;
     }

@@ -71,6 +71,7 @@ pub(super) fn failed(
         }
         Failure::Device => {
             let current = world.current(id, incarnation);
+            // A report about a batch that was taken back meanwhile must not count as a fault.
             if current.is_some_and(|adapter| adapter.state().has(batch)) {
                 lifecycle::fail_adapter(world, out, now, id, Fault::Device);
             }

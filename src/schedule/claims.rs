@@ -16,6 +16,7 @@ pub(super) fn running(world: &World, adapter: &Adapter) -> u64 {
 pub(super) fn rows(world: &World, adapter: &Adapter, model: ModelId, size: u64) -> u32 {
     let own = if adapter.replicas.contains_key(&model) { 0 } else { size };
     let held = adapter.bytes().saturating_add(own);
+    // Models without claims have 0 bytes a row: `checked_div` gives `None`, which is unlimited.
     let rows = |free: u64| free.checked_div(row_bytes(world, model));
     let rows = adapter.budget().and_then(|budget| rows(budget.saturating_sub(held)));
     rows.map_or(u32::MAX, |rows| u32::try_from(rows).unwrap_or(u32::MAX))
@@ -25,6 +26,7 @@ pub(super) fn rows(world: &World, adapter: &Adapter, model: ModelId, size: u64) 
 pub(super) fn fits(world: &World, adapter: &Adapter, model: ModelId, rows: u32) -> bool {
     let held = adapter.bytes().saturating_add(running(world, adapter));
     let claim = row_bytes(world, model).saturating_mul(rows.into());
+    // A model without claims runs even while its adapter exceeds a budget that has fallen.
     adapter.budget().is_none_or(|budget| held.saturating_add(claim) <= budget || claim == 0)
 }
 

@@ -115,6 +115,7 @@ impl ClientPattern {
 
     fn end_busy_period(&mut self) {
         if let Some(late) = self.late.take() {
+            // The first measurement replaces the initial value of 0, which was a guess.
             let gain = if self.pauses.len() <= 1 { 1.0 } else { LATE_GAIN };
             self.late_requests += gain * (f64::from(late) - self.late_requests);
         }
@@ -246,6 +247,7 @@ fn keep(gaps: &mut VecDeque<f64>, gap: f64) {
 
 /// Returns the mean cost of the gaps, with one more that is outside the window.
 fn mean(gaps: &VecDeque<f64>, costs: Costs, cost: impl Fn(f64) -> f64) -> f64 {
+    // A few equal gaps do not prove the next one (compare the rule of succession of Laplace).
     let unseen = costs.start + costs.miss;
     (gaps.iter().map(|gap| cost(*gap)).sum::<f64>() + unseen) / (gaps.len() + 1) as f64
 }
@@ -260,6 +262,7 @@ fn best(
     let mut sorted: Vec<f64> = gaps.iter().copied().collect();
     sorted.sort_by(f64::total_cmp);
     let covered = (COVERED * sorted.len() as f64).ceil() as usize;
+    // At most 32 gaps (`REMEMBERED`), so that all pairs can be tried.
     let windows = (0..sorted.len()).flat_map(|first| {
         (first + covered.max(1) - 1..sorted.len()).map(move |last| (first, last))
     });
@@ -268,6 +271,7 @@ fn best(
         if high - low > WIDTH_MAX * low {
             return None;
         }
+        // The window cannot begin before the present busy period is over.
         let from = (low - MARGIN - MARGIN_SHARE * low).max(ended + end_pause);
         let until = high + MARGIN + MARGIN_SHARE * high;
         let cost = mean(gaps, costs, |gap| {

@@ -209,6 +209,7 @@ fn cheapest(world: &World, now: Time, unmet: Unmet) -> Option<(AdapterId, Durati
     }
     let best = all.iter().reduce(|best, one| if one.0.is_better(&best.0) { one } else { best })?;
     let (_, slot, ready) = cheapest_of_late(world, now, &all, best).unwrap_or(best);
+    // `from_secs_f64` panics for infinite and for very large values.
     Some((slot.adapter, Duration::from_secs_f64(ready.min(1e6))))
 }
 

@@ -164,6 +164,7 @@ impl Reason {
             Reason::Served => "served",
             Reason::Ahead => "ahead",
             Reason::Memory { .. } => "memory",
+            // Labels of metrics and words in JSON keep their names when a variant is renamed.
             Reason::MemoryBudget { .. } => "room",
             Reason::Withdrawn => "withdrawn",
             Reason::Operator => "operator",

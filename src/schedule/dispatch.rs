@@ -22,6 +22,7 @@ pub(super) fn dispatch(world: &mut World, out: &mut Outbox, now: Time) {
         let (step, helped) = routing::route(world, now, first);
         energy_rank::record_help(world, now, &helped);
         if !perform(world, out, now, step, first.key.model) {
+            // Each round forms a batch or excludes a model, so that the loop ends.
             held.push(first.key.model);
         }
     }

@@ -58,6 +58,7 @@ pub(super) fn update_plans(world: &mut World, out: &mut Outbox, now: Time) {
         return;
     }
     let keys: Vec<Key> = world.clients.entries.keys().copied().collect();
+    // All plans are made before one is carried out: turning off early depends on all of them.
     for key in &keys {
         make_plan(world, out, now, *key);
     }

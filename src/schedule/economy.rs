@@ -60,10 +60,12 @@ impl Default for Economy {
             no_work_since: None,
             idle_periods: IdlePeriods::default(),
             savings: SavingsEstimate::default(),
+            // One late request is assumed until a start has been observed.
             late_per_start: 1.0,
             late_this_start: 0.0,
             late_per_start_long: 1.0,
             expected: None,
+            // Without an observed start `late_this_start` must not count (`late_requests`).
             early: true,
             served: false,
             helped: HelpRecord::default(),
@@ -119,6 +121,7 @@ impl Economy {
         }
         self.helped =
             profile.helped.map_or(self.helped, |helped| HelpRecord::restored(now, helped));
+        // An hour at most: if the clock was set back, the file contains longer times.
         self.starts = profile.starts.iter().map(|left| now + (*left).min(HOUR)).collect();
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn role_permits(world: &World, adapter: &Adapter, model: ModelId) -> 
         || adapter.mode == AdapterMode::On
         || is_bridged(world, adapter, model)
         || only_fallbacks_usable(world)
+        // Otherwise no adapter serves a model that only the bridge can load (seed 1137).
         || !is_taken_by_regular(world, model)
 }
 
@@ -78,6 +79,7 @@ fn has_regular(world: &World) -> bool {
 pub(super) fn is_to_be_measured(world: &World, adapter: &Adapter, model: ModelId) -> bool {
     let known = adapter.known.get(&model);
     adapter.profile.role == Role::Bridge
+        // Without other adapters, a server with the CPU alone had loaded every model.
         && has_regular(world)
         && known.is_none_or(|known| known.services.is_empty() && known.load.is_none())
         && !adapter.no_memory_until.contains_key(&model)

@@ -58,6 +58,7 @@ pub(super) fn rank(world: &World, now: Time, slot: &Slot, late: bool) -> (bool, 
     let helped = late && needed_help(world, now, slot.adapter);
     let joules =
         if late && !helped { full_row_joules(world, now, slot) } else { work_joules(world, slot) };
+    // The minimum keeps the logarithm finite where active and idle power are equal.
     (helped, (joules.max(1e-9).ln() / STEP).round() as i64)
 }
 

@@ -145,6 +145,7 @@ impl Fault {
     pub fn as_str(self) -> &'static str {
         match self {
             Fault::Crashed => "crashed",
+            // Labels of metrics and words in JSON keep their names when a variant is renamed.
             Fault::HeartbeatTimeout => "silent",
             Fault::StartStuck => "start_stuck",
             Fault::RunStuck => "run_stuck",

@@ -38,6 +38,7 @@ pub(super) fn victims(
     // A model that would not fit even alone is tried after all others were removed.
     let missing =
         held.saturating_add(estimates::bytes_of(world, id, model)).saturating_sub(budget).min(held);
+    // Signed: the last replica usually frees more than is missing.
     let mut missing = i128::from(missing);
     if missing == 0 {
         return Some(Vec::new());
@@ -73,6 +74,7 @@ pub(super) fn old_replicas(
 fn worth(world: &World, now: Time, id: AdapterId, model: ModelId) -> f64 {
     let replica = world.adapters.get(&id).and_then(|adapter| adapter.replicas.get(&model));
     let unused = replica.map_or(0.0, |replica| now.since(replica.used).as_secs_f64());
+    // The added second keeps the value of a replica that was just used finite.
     let rate = world.popularity.rate(now, model).max(SELDOM / (unused + 1.0));
     let share = if is_elsewhere(world, id, model) { COPY } else { 1.0 };
     rate * estimates::load_time(world, id, model) * share
@@ -81,6 +83,8 @@ fn worth(world: &World, now: Time, id: AdapterId, model: ModelId) -> f64 {
 /// Returns the same cost of all `victims` together that were requested lately.
 pub(super) fn loss(world: &World, now: Time, id: AdapterId, victims: &[ModelId]) -> f64 {
     let recent = victims.iter().filter(|model| world.popularity.is_recent(now, **model));
+    // `sum` of an empty iterator is -0.0, and its bits are larger than those of any loss:
+    // `plan.rs` orders slots by the bits.
     recent.map(|model| worth(world, now, id, *model)).fold(0.0, |sum, worth| sum + worth)
 }
 
@@ -164,6 +168,7 @@ fn residence(world: &World, id: AdapterId, model: ModelId) -> f64 {
 pub(super) fn keeps_models(world: &mut World, now: Time, id: AdapterId, idle_since: Time) -> bool {
     let kept =
         |adapter: &Adapter| adapter.economy.kept.is_some_and(|(since, _)| since == idle_since);
+    // Once per idle period, so that the loop in `shrink_by_cost` ends.
     if world.adapters.get(&id).is_none_or(kept) {
         return false;
     }

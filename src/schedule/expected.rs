@@ -123,6 +123,7 @@ impl ClientRecords {
 
     /// Returns the entry of a key; a new entry replaces the least recently seen one.
     pub(super) fn entry(&mut self, key: Key, model: ModelId) -> &mut ClientRecord {
+        // One more than `KEYS_MAX`: the entry of all clients together is always kept.
         if !self.entries.contains_key(&key) && self.entries.len() > KEYS_MAX {
             let oldest = self.entries.iter().filter(|(key, _)| key.is_some());
             let oldest = oldest.min_by(|a, b| a.1.last_seen.total_cmp(&b.1.last_seen));

@@ -110,7 +110,9 @@ pub(super) fn rows_by(slots: &[Slot], seconds: f64) -> f64 {
 /// slots.
 pub(super) fn level(slots: &[Slot], rows: u64) -> f64 {
     let alone = slots.iter().map(|slot| slot.finish(rows));
+    // An upper bound: by then one slot alone has served all rows.
     let mut high = alone.fold(f64::INFINITY, f64::min);
+    // One row, or one slot, leaves nothing to divide.
     if rows <= 1 || slots.len() <= 1 || !high.is_finite() {
         return high;
     }

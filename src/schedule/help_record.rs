@@ -37,6 +37,7 @@ impl HelpRecord {
 
     pub(super) fn record(&mut self, now: Time) {
         let seconds = now.0.as_secs_f64();
+        // Help within the time extends it, but does not double it again.
         if !self.is_recent(now) {
             let soon = self.at.is_some_and(|at| seconds - at < self.counts * SOON);
             let longer = (self.counts * 2.0).min(HELPED_MAX.as_secs_f64());

@@ -35,6 +35,7 @@ impl IdlePeriods {
     /// Returns the wait in break-even times, if it is known.
     pub(super) fn wait(&self) -> Option<f64> {
         let costs = WAITS.iter().zip(&self.costs);
+        // `min_by` returns the first of equal ones, which is the longest.
         let best = costs.min_by(|a, b| a.1.total_cmp(b.1)).map(|(wait, _)| *wait);
         best.filter(|_| self.periods.len() >= ENOUGH)
     }

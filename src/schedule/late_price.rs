@@ -37,6 +37,7 @@ impl Default for LatePrice {
 impl LatePrice {
     /// Value of avoiding one late request, in joules.
     pub(super) fn price(&self) -> f64 {
+        // `exp_m1`, so that the price is 0 at the lower limit of `theta`.
         self.theta.min(PRICED_MAX).exp_m1()
     }
 

@@ -27,6 +27,7 @@ pub(super) fn restore_policy(
     }
     for (model, count, ago) in &learned.models {
         if world.models.contains_key(model) {
+            // `ago` was counted back from the time at which the file was written.
             world.popularity.restore(now, *model, (*count, ago.saturating_add(down)));
         }
     }

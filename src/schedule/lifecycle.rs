@@ -79,6 +79,7 @@ pub(super) fn faulted(
 pub(super) fn restore(world: &mut World, now: Time, id: AdapterId, profile: LearnedProfile) {
     let Some(adapter) = world.adapters.get_mut(&id) else { return };
     adapter.restore(now, &profile);
+    // Values that were learned in this run have precedence over those of the file.
     adapter.cold_start = adapter.cold_start.or(profile.cold_start.map(|d| d.as_secs_f64()));
     for (model, replica) in profile.replicas {
         let known = adapter.known.entry(model).or_default();
@@ -125,6 +126,7 @@ pub(super) fn loaded(
         (world.models.contains_key(&model), estimates::rows_limit(world, id, model));
     let Some(adapter) = world.adapters.get_mut(&id) else { return };
     adapter.replicas.insert(model, Replica { bytes, used: now, loaded: now });
+    // The model was withdrawn during its load: `prepare.rs` unloads it, and nothing is learned.
     if !served {
         return;
     }

@@ -89,6 +89,7 @@ impl ShapeQueue {
     fn at(&self, end: End) -> Option<RequestId> {
         let (_, client) = match end {
             End::Front => self.heads.first()?,
+            // Approximately the last one: the newest request of the client with the most service.
             End::Back => self.heads.last()?,
         };
         let requests = self.by_client.get(client)?;

@@ -17,6 +17,7 @@ pub(super) fn load_here(
 ) -> bool {
     let rows = world.queue.rows_of(model);
     let Some(victims) = eviction::victims(world, now, id, model) else { return false };
+    // Before the unloads, which change the free memory: these are the numbers that decided.
     let (needed, free) = (estimates::bytes_of(world, id, model), estimates::free_bytes(world, id));
     for victim in victims {
         unload(world, out, now, id, victim, Reason::Memory { needed, free });

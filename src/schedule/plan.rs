@@ -174,6 +174,8 @@ fn by_preference(world: &World, now: Time, model: ModelId, slots: &[Slot]) -> Ve
     } else {
         // No model is displaced for rows that another adapter can serve.
         let late = energy_rank::starts_are_late(world, model);
+        // IEEE 754: the bits of floats that are not negative have the order of their values. They
+        // can be a key, since integers are `Ord`.
         sorted.sort_by_cached_key(|slot| {
             (slot.displaces, slot.loss.to_bits(), energy_rank::rank(world, now, slot, late))
         });

@@ -91,6 +91,7 @@ fn ahead_at(world: &World, now: Time, id: AdapterId, model: ModelId) -> Option<T
 
 /// Returns the time of the next load in advance that is not yet due.
 pub(super) fn next_ahead(world: &World, now: Time) -> Option<Time> {
+    // The cheap condition first: this is computed after each event.
     let lacks = |adapter: &Adapter| {
         adapter.state().is_idle() && adapter.replicas.len() < world.models.len()
     };
@@ -98,5 +99,6 @@ pub(super) fn next_ahead(world: &World, now: Time) -> Option<Time> {
     let models = || world.models.keys().copied();
     let all =
         lacking.flat_map(|(id, _)| models().filter_map(|model| ahead_at(world, now, *id, model)));
+    // Loads that are due were begun by `prepare`, or have to wait for another event.
     all.filter(|at| *at > now).min()
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 /// Returns the backoff after this number of consecutive faults: doubling, bounded.
 pub(super) fn backoff(world: &World, consecutive_faults: u32) -> Duration {
+    // `min(20)` keeps the shift below in range.
     let doublings = consecutive_faults.saturating_sub(1).min(20);
     world.settings.backoff.saturating_mul(1 << doublings).min(world.settings.backoff_max)
 }

@@ -234,6 +234,7 @@ impl Queue {
         let changed = change(request);
         self.in_flight_rows += u64::from(request.in_flight_rows());
         let (new_entry, new_rows) = (request.entry(), u64::from(request.waiting_rows()));
+        // Another group moves the request to another queue.
         if entry == new_entry {
             self.lists.set_rows(id, entry, (rows, new_rows));
         } else {
@@ -309,6 +310,7 @@ impl Queue {
             queue.immediate.first().and_then(|head| self.first_of(head, Duration::ZERO));
         let oldest = queue.heads.first().and_then(|head| self.first_of(head, delay));
         match (immediate, oldest) {
+            // A full batch must not overtake an older request after its batching delay.
             (Some(immediate), Some(oldest)) if oldest.ready <= now => Some(immediate.min(oldest)),
             (immediate, oldest) => immediate.or(oldest),
         }

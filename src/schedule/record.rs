@@ -70,6 +70,7 @@ pub(super) fn record(world: &mut World, out: &mut Outbox, now: Time, event: Even
         Event::Announced { model, client, within } => {
             announced::announced(world, out, now, (model, client), within);
         }
+        // The steps after every event handle what is due.
         Event::Timeout => {}
         Event::Shutdown { deadline } => world.closing = Some(deadline),
     }

@@ -77,6 +77,7 @@ pub(super) fn replace(world: &mut World, out: &mut Outbox, now: Time) {
             && eligible::counted_on(world) < world.settings.max
             && lifecycle::turn_on(world, out, now, id, false, reason)
         {
+            // The rows that were counted for all adapters go to this one from now on.
             world
                 .adapters
                 .values_mut()

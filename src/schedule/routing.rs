@@ -90,6 +90,7 @@ fn share(slots: &[Slot], best: &Slot, rows: u64) -> (u32, f64) {
     let full = u32::try_from(rows).unwrap_or(u32::MAX).min(best.max_rows);
     let done = best.finish(u64::from(full));
     let others = rows_by(slots, done) - best.rows_by(done);
+    // The others leave a full batch to it, so that the level need not be bisected.
     if others + f64::from(full) <= rows as f64 {
         return (full, done);
     }

@@ -192,6 +192,7 @@ fn shrink_to_load(world: &mut World, out: &mut Outbox, now: Time, target: u64) -
         slowest,
         Reason::IdleSurplus { rows, wanted, on, lasted },
     );
+    // The next adapter waits for the whole delay again.
     world.surplus_since = surplus(world, target).map(|_| now);
     true
 }

@@ -53,12 +53,14 @@ impl Scheduler {
         scale::stop_at_deadline(world, out, now);
         scale::drain_forbidden(world, out, now);
         scale::turn_on_by_mode(world, out, now);
+        // Before growth, for which the capacity of bridges counts.
         bridge::turn_on_bridges(world, out, now);
         early_start::update_plans(world, out, now);
         scale::grow_to_min(world, out, now);
         scale::grow(world, out, now);
         dispatch::dispatch(world, out, now);
         prepare::prepare(world, out, now);
+        // `|` evaluates both sides: both steps must run.
         if scale::drain_forbidden(world, out, now) | scale::shrink(world, out, now) {
             // After the end of draining, rows no longer wait for that adapter.
             dispatch::dispatch(world, out, now);
@@ -98,7 +100,10 @@ impl Scheduler {
         let adapters = world.adapters.values().filter_map(|adapter| adapter.deadline(timeouts));
         let refusals =
             |a: &Adapter| a.refused_until.values().chain(a.no_memory_until.values()).min().copied();
+        // Without these times a model that had lacked memory stayed rejected on an idle server
+        // until another event.
         let refusals = world.adapters.values().filter_map(refusals);
+        // Wrong files are not read again until the model is replaced.
         let refusals = refusals.filter(|until| *until < Time::NEVER);
         let due = adapters.chain(refusals).chain(scale::shrink_at(world));
         due.chain(prepare::next_ahead(world, now)).chain(early_start::plans_due(world)).min()
@@ -186,6 +191,7 @@ impl Scheduler {
 
     /// Returns whether no request waits and every worker has exited, or cannot be stopped.
     pub fn is_down(&self) -> bool {
+        // A process that does not exit after its kill must not keep the server from ending.
         let down = |adapter: &Adapter| {
             matches!(
                 adapter.state().lifecycle,

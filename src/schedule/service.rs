@@ -54,6 +54,7 @@ impl Service {
         let (alpha, beta) = (line.alpha_ns as f64 * 1e-9, line.beta_ns as f64 * 1e-9);
         let spread = f64::from(line.spread_permille) * 1e-3;
         let mut service = Service { alpha, beta, variance: spread * spread, ..Service::default() };
+        // Two different sizes, since one would not determine a slope.
         for rows in [1.0, 16.0] {
             service.add(rows, alpha + beta * rows);
         }
@@ -67,6 +68,7 @@ impl Service {
             let predicted = self.batch(rows).max(1e-9);
             let error = (y / predicted - 1.0).min(SURPRISE_MAX);
             y = y.min(predicted * SURPRISE_MAX);
+            // The spread adapts faster than the line: about the last ten errors count.
             self.variance += (error * error - self.variance) * (1.0 - FORGETTING).max(0.1);
         }
         if self.measured == 0 {
@@ -97,11 +99,14 @@ impl Service {
         if variance > SPREAD_MIN * x * x {
             self.beta = (self.xy / self.weight - x * y) / variance;
         } else if self.alpha + self.beta * x > 0.0 {
+            // With a fixed slope, batches of 16 rows that were three times slower let one row be
+            // predicted at 4.9 s; with a fixed ratio it is 0.48 s.
             self.beta *= y / (self.alpha + self.beta * x);
         } else {
             // The slope is not known yet: as if the offset took as long as one row.
             self.beta = y / (x + 1.0);
         }
+        // Noise must give neither a negative slope nor a negative offset.
         self.beta = self.beta.clamp(0.0, y / x.max(1.0));
         self.alpha = (y - self.beta * x).max(0.0);
     }

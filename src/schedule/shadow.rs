@@ -16,6 +16,7 @@ use super::world::World;
 pub(super) fn shadow(world: &mut World, out: &mut Outbox, now: Time, by: AdapterId, batch: &Batch) {
     let owed = batch.parts.iter().all(|part| world.queue.get(part.request).is_some());
     let whole = world.models.get(&batch.model).is_some_and(|model| !model.decoupled);
+    // The results of an adapter that is itself in a shadow run prove nothing.
     if world.adapters.get(&by).is_none_or(|adapter| adapter.shadow_batches > 0) || !owed || !whole {
         return;
     }

@@ -18,6 +18,7 @@ pub(super) type Turn = u64;
 
 /// Returns the cost of rows: shapes of one size take about the same time.
 pub(super) fn cost(shape: Shape, rows: u32) -> Turn {
+    // 32 bits of rows, shifted by 31 at most, fit into 64 bits.
     u64::from(rows) << shape.size.min(31)
 }
 
@@ -101,6 +102,7 @@ impl Turns {
         }
         let least = self.least().unwrap_or(Turn::MAX);
         self.clients.retain(|_, client| !client.keys.is_empty() || client.turn > least);
+        // Doubled, so that the walk over all clients costs little per request on average.
         self.remembered_max = 2 * self.clients.len();
     }
 }
@@ -150,6 +152,8 @@ impl Holdings {
     }
 
     fn share(&self, requests: usize, rows: u64) -> Share {
+        // Both fractions are multiplied by both limits: exact and without a division. The products
+        // of 64-bit numbers need 128 bits.
         let by_requests = requests as u128 * u128::from(self.limits.rows.max(1));
         by_requests.max(u128::from(rows) * self.limits.requests.max(1) as u128)
     }

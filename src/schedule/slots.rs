@@ -139,6 +139,7 @@ fn remaining(world: &World, now: Time, id: AdapterId, adapter: &Adapter) -> f64 
             let first = running.next().map_or(0.0, |first| left(now, first.since, took(first)));
             running.map(took).fold(first, |sum, took| sum + took)
         }
+        // A draining or stopping adapter takes no new work.
         _ => f64::INFINITY,
     }
 }

@@ -54,6 +54,7 @@ pub(super) fn may_start_again(world: &World, adapter: &Adapter) -> Time {
     let Policy::Cost { starts_per_hour, .. } = world.settings.policy else {
         return Time::default();
     };
+    // The start that has to be an hour ago before the limit permits another one.
     let oldest = adapter.economy.starts.len().checked_sub(starts_per_hour as usize);
     let oldest = oldest.and_then(|at| adapter.economy.starts.get(at));
     oldest.copied().unwrap_or_default()

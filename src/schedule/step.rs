@@ -30,6 +30,7 @@ pub(super) enum Step {
 /// Returns a wait for the first adapter that becomes free, or for free memory.
 pub(super) fn wait_for_others(world: &World, now: Time, model: ModelId, slots: &[Slot]) -> Step {
     let awaited = slots.iter().filter(|slot| !slot.idle).map(|slot| slot.free);
+    // A predicted time of 0 would cause timeouts without a pause between them.
     let soonest = awaited.fold(f64::INFINITY, f64::min).max(RECHECK_MIN);
     let free = soonest.is_finite().then(|| now + Duration::from_secs_f64(soonest));
     Step::Wait(slots::memory_free_at(world, now, model).into_iter().chain(free).min())

@@ -32,6 +32,7 @@ fn expire_one(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
     let silent = adapter.last_heartbeat + heartbeat <= now;
     let state = adapter.state();
     match state.lifecycle {
+        // First: a worker without heartbeats makes no progress either, whatever it does.
         Lifecycle::Starting { .. } | Lifecycle::On | Lifecycle::Draining if silent => {
             lifecycle::fail_adapter(world, out, now, id, Fault::HeartbeatTimeout);
         }
@@ -47,6 +48,7 @@ fn expire_one(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
             out.push(Action::Kill { adapter: id, incarnation });
         }
         Lifecycle::Stopping { killed: true, fault, .. } => {
+            // A worker that does not exit after a normal stop counts as one without heartbeats.
             adapter.mark_unreaped(now, fault.unwrap_or(Fault::HeartbeatTimeout));
         }
         Lifecycle::Quarantined { .. } => quarantine::end(adapter),

@@ -114,6 +114,7 @@ impl Wait {
 
 /// Returns the seconds of idling that cost this energy.
 fn idle_seconds(adapter: &Adapter, joules: f64) -> f64 {
+    // 1 mW at least, so that the quotient is finite for adapters without idle power.
     let idle = adapter.profile.power.idle_mw.max(1) as f64 * 1e-3;
     (joules / idle).clamp(WAIT_MIN, WAIT_MAX)
 }

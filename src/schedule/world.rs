@@ -109,6 +109,7 @@ impl World {
     pub(super) fn sort(&mut self) {
         let key = |id: &AdapterId| {
             let adapter = self.adapters.get(id);
+            // The speed is 0 until it is measured, so that new adapters come last in their class.
             (adapter.map(|a| a.profile.rank), Reverse(adapter.map(|a| a.speed)), *id)
         };
         let mut order: Vec<_> = self.adapters.keys().copied().collect();
