@@ -136,7 +136,7 @@ impl Engine {
         let (outputs, plan) = self.plan(inputs)?;
         match plan {
             Some(plan) => self.keep(key, plan),
-            // A stale plan without a kept successor would be run in vain by each request.
+            // A stale plan without a successor would be run, and stopped, by each request.
             None => {
                 self.plans.remove(&key);
             }

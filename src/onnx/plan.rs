@@ -111,7 +111,7 @@ impl Env {
         let Some((var, form)) = step.outputs.first() else { return Ok(()) };
         let expected = at_least_1d(&form.shape);
         let found = result.shape();
-        // A wrong shape would otherwise be found by a later step and blamed on the wrong node.
+        // A wrong shape would otherwise be an error of a later step, which names another node.
         if found != expected {
             return Err(OnnxError::internal(format!(
                 "{:?} returned the shape {found:?}, not {expected:?}",
