@@ -26,7 +26,7 @@ pub enum Action {
     Collect { adapter: AdapterId, batch: Batch },
     /// All rows of this request are collected: send its answer.
     Answer { request: RequestId },
-    /// Drop the outputs of a batch whose requests are not to be answered from it.
+    /// Drop the outputs of a batch without requests to answer from it.
     Discard { batch: BatchId },
     /// Reject a request.
     Reject { request: RequestId, reason: Reject },

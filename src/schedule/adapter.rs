@@ -11,7 +11,7 @@ use super::state::{AdapterView, Lifecycle, Loading, Replica, Running, State};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Batches whose outputs must equal those of other adapters before the adapter answers again.
+/// Batches with outputs equal to those of other adapters before the adapter answers again.
 pub(super) const SHADOW_BATCHES: u32 = 3;
 /// One adapter: its profile, state, models and learned values.
 #[derive(Debug)]

@@ -70,9 +70,9 @@ fn make_place(
     room.is_some()
 }
 
-/// Returns true if so many rows are served before this request that it would miss its deadline: it
-/// would only delay others. Models without measurements are admitted, and so are urgent requests,
-/// which run before the others.
+/// Returns true if the rows before this request are too many for its deadline: it would only delay
+/// others. Models without measurements are admitted, and so are urgent requests, which run before
+/// the others.
 fn predicts_late(world: &World, now: Time, order: Order, arrival: &Arrival) -> bool {
     let Some(deadline) = arrival.deadline else { return false };
     let left = deadline.since(now).as_secs_f64();

@@ -1,5 +1,5 @@
-//! Clients that announce their next request: an adapter is started for them as for clients whose
-//! next request is forecast (`early_start.rs`).
+//! Announced requests: an adapter is started for them as for forecast requests of regular clients
+//! (`early_start.rs`).
 //!
 //! After repeated unmet announcements those of a client are ignored until its next request.
 

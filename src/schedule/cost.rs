@@ -2,7 +2,7 @@
 //!
 //! Growth: whenever rows wait that the adapters that are on will not serve within their model's
 //! target, the cheapest adapter that can serve them is turned on, or the fastest ones if none can
-//! alone. There is no timer and no average: the late rows are planned exactly (`plan.rs`).
+//! alone. It uses neither a timer nor an average: the late rows are planned exactly (`plan.rs`).
 //!
 //! When an adapter turns off is decided in `wait.rs`.
 

@@ -48,7 +48,7 @@ pub enum Event {
     Configured { settings: Settings },
     /// A model is served from now on, or its limits changed.
     ModelAdded { model: ModelId, profile: ModelProfile },
-    /// A model is no longer served: its waiting requests are rejected.
+    /// A model was removed: its waiting requests are rejected.
     ModelRemoved { model: ModelId },
     /// A request to be admitted.
     Arrived(Arrival),

@@ -22,7 +22,7 @@
 //!    grow     resume or start adapters                              scale.rs, cost.rs, replace.rs
 //!    dispatch form batches, load models on demand                   dispatch.rs, loading.rs
 //!    prepare  unload and load models without waiting requests       prepare.rs
-//!    shrink   drain adapters that are no longer needed              scale.rs, wait.rs
+//!    shrink   drain adapters that are not needed                    scale.rs, wait.rs
 //! poll_action() ◄─ actions of the driver           next_timeout() ◄─ time of the next event
 //! ```
 //!

@@ -139,7 +139,7 @@ pub(super) struct ModelQueue {
 }
 
 impl ModelQueue {
-    /// Moves a queue whose head changed, or whose head needs a batching delay now or no longer.
+    /// Moves a queue after a change of its head, or of the head's need of a batching delay.
     fn move_head(&mut self, key: QueueKey, from: Option<(Place, bool)>, to: Option<(Place, bool)>) {
         if from == to {
             return;

@@ -296,7 +296,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a batch loses the time for which a load held it up",
         "adapter.rs",
-        "            // It may have waited for a step of the load so far.\n            first.since = now;",
+        "            // It may have waited for steps of the load so far.\n            first.since = now;",
         "            first.since = Time::default();",
     ),
 ];

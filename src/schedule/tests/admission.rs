@@ -1,4 +1,4 @@
-//! Who is taken in although there is room in the queue.
+//! Admission of requests while the queue has free places.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn overloaded() -> Bench {
     bench
 }
 
-/// What is said to a request with so much time.
+/// Returns the actions for a request with a deadline in `time` milliseconds.
 fn with(bench: &mut Bench, time: u64, change: impl FnOnce(&mut Arrival)) -> Vec<String> {
     let deadline = bench.now + ms(time);
     bench.request_with(|arrival| {
@@ -29,7 +29,7 @@ const REFUSED: [&str; 1] = ["overload 22"];
 fn request_that_cannot_be_answered_in_time_is_rejected_at_once() {
     // All but the last are due before it.
     assert_eq!(with(&mut overloaded(), 150, |_| ()), REFUSED);
-    // Nor is it sure enough if all goes as predicted.
+    // Nor if it would just be in time as predicted.
     assert_eq!(with(&mut overloaded(), 230, |_| ()), REFUSED);
     assert_eq!(with(&mut overloaded(), 300, |_| ()), NOTHING);
     assert_eq!(with(&mut overloaded(), 300, |arrival| arrival.rows = 10), REFUSED);
@@ -53,9 +53,9 @@ fn overload_rejection_states_the_drain_time() {
 fn only_rows_served_before_the_request_count() {
     // It is due before all others.
     assert_eq!(with(&mut overloaded(), 50, |_| ()), NOTHING);
-    // It has its turn before most of the others.
+    // Its client is served before most of the others.
     assert_eq!(with(&mut overloaded(), 150, |arrival| arrival.client = ClientId(7)), NOTHING);
-    // But so have others.
+    // But other clients have shares as well.
     let mut bench = overloaded();
     bench.request_with(|arrival| (arrival.client, arrival.rows) = (ClientId(7), 10));
     let actions =

@@ -1,4 +1,4 @@
-//! Clients that say when they will come.
+//! Clients that announce their requests.
 
 use super::memory::OTHER;
 use super::*;
@@ -66,7 +66,7 @@ fn announcements_are_ignored_after_three_unmet_ones_until_a_request() {
         assert!(started(&mut bench));
     }
     assert!(!started(&mut bench));
-    // Others are.
+    // Announcements of other clients count.
     let incarnation = bench.announce(8, 10).incarnation(ONE);
     bench.pass(40);
     assert_ne!(bench.incarnation(ONE), incarnation);
@@ -134,7 +134,7 @@ fn adapter_that_served_others_stays_on_after_an_unmet_announcement() {
     let mut bench = super::early_start::bench();
     bench.announce(7, 5).pass(5);
     bench.request_with(|arrival| arrival.client = ClientId(7)).pass(2);
-    // It makes one request late, at 100 J: 105 s of idling.
+    // The start makes one request late, at 100 J: 105 s of idling.
     bench.announce(8, 1).pass(60);
     assert_eq!(bench.state(ONE), "idle");
 }
@@ -185,7 +185,7 @@ fn adapter_stays_on_for_clients_that_announce_nothing() {
     bench.request_with(|arrival| arrival.client = ClientId(8)).pass(100).announce(7, 10).pass(10);
     bench.request_with(|arrival| arrival.client = ClientId(7)).pass(30);
     assert_eq!(bench.state(ONE), "idle");
-    // Nor is a client known whose last spell was not announced.
+    // Nor after a client with a last busy period that was not announced.
     let mut bench = served(None);
     bench.pass(40).request_with(|arrival| arrival.client = ClientId(7)).pass(40);
     assert_eq!(bench.state(ONE), "idle");

@@ -1,8 +1,8 @@
-//! Workers that hold several batches: one that they run, and those that follow it.
+//! Workers with several batches: one that runs, and those that follow it.
 
 use super::*;
 
-/// One adapter that has the model and holds so many batches of up to two rows, 10 ms each.
+/// One adapter with the model and `slots` slots for batches of up to two rows, 10 ms each.
 fn bench(slots: u32) -> Bench {
     let mut bench = Bench::new(&[]);
     bench.listed(&[(ONE, AdapterProfile { slots, ..adapter(0, false) })]);
@@ -25,10 +25,10 @@ fn held(bench: &Bench) -> usize {
 fn next_batch_is_handed_over_once_it_is_full() {
     let mut bench = bench(2);
     bench.request().check(ONE, "busy", &["run 1"]);
-    // More may come before the first one is done.
+    // More requests may arrive before the first batch is done.
     bench.request().check(ONE, "busy", &[]);
     bench.request().check(ONE, "busy", &["run 1"]);
-    // There is no third slot.
+    // The two slots are full.
     bench.request().request().check(ONE, "busy", &[]);
     assert_eq!(held(&bench), 2);
     bench.after(ms(10)).done(ONE).check(ONE, "busy", &["collect 1", "answer 1", "run 1"]);

@@ -1,15 +1,15 @@
-//! Who goes before whom, who shares a batch, and who waits for company.
+//! The order of requests, shared batches, and the batching delay.
 
 use super::*;
 
-/// An idle adapter; batches of so many rows wait 50 ms for company.
+/// An idle adapter with batches of up to `max_rows` rows and a batching delay of 50 ms.
 fn delayed(max_rows: u32) -> Bench {
     let mut bench = Bench::idle();
     bench.serve(ModelProfile { delay: ms(50), ..profile(max_rows) });
     bench
 }
 
-/// Asks for rows of a shape of their own.
+/// Sends a request with rows of a shape of their own.
 fn shaped(bench: &mut Bench, number: u64, rows: u32) {
     bench.request_with(|arrival| (arrival.shape.number, arrival.rows) = (number, rows));
 }

@@ -1,12 +1,12 @@
-//! The CPU as a bridge: when it is on, what it serves, and when others come beside it.
+//! The CPU as a bridge: when it is on, what it serves, and when other adapters start.
 
 use super::idling::plain;
 use super::*;
 
 const CPU: AdapterId = AdapterId(9);
 
-/// A card that starts in 1 s, and a CPU that bridges, under the `balanced` policy. Its power is 10 W
-/// working and 0 W idle; a row takes so many milliseconds on it, as an earlier run measured.
+/// A card that starts in 1 s, and a CPU that bridges, under the `balanced` policy. The CPU takes 10
+/// W working and 0 W idle; a row takes `row` milliseconds on it, as restored from an earlier run.
 fn bench(row: Option<u64>) -> Bench {
     let mut bench = super::idling::bench(&[]);
     bench.serve(profile(8));
@@ -66,8 +66,8 @@ fn a_card_starts_for_what_the_bridge_does_not_carry_which_serves_meanwhile() {
 }
 
 impl Bench {
-    /// A minute later, so many requests at once; tells whether the first one started the card, and
-    /// lets all be served and the card go.
+    /// Sends requests at once after a minute, and waits until all are served and the card is off.
+    /// Returns true if the first one started the card.
     fn period(&mut self, requests: u32) -> bool {
         self.after(ms(60_000)).request();
         let at_once = self.state(ONE) == "starting";

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// An adapter with this memory and so many slots; a model of 10 bytes with 100 bytes a row.
+/// An adapter with this memory and `slots` slots; a model of 10 bytes with 100 bytes a row.
 fn bench(memory: u64, slots: u32) -> Bench {
     let mut bench = Bench::new(&[]);
     let memory = Some(memory);

@@ -1,4 +1,4 @@
-//! The `cost` policy: whom it turns on, and when it lets go.
+//! The `cost` policy: starts of adapters, and the time at which they turn off.
 
 use super::*;
 
@@ -33,7 +33,7 @@ impl Bench {
 fn from_nothing_the_cheapest_starts_that_is_in_time_or_else_the_soonest() {
     let soon = AdapterProfile { cold_start: ms(10), ..adapter(0, false) };
     let mut late = bench(&[(ONE, cheap()), (TWO, soon)]);
-    // A load takes about 300 ms, the target is 100 ms: nobody makes it.
+    // A load takes about 300 ms and the target is 100 ms: no adapter meets it.
     late.request().check(TWO, "starting", &["start 2"]);
     let mut delayed = bench(&[(ONE, cheap()), (TWO, soon)]);
     delayed.serve(ModelProfile { slo: ms(60_000), ..profile(1) });
@@ -44,7 +44,7 @@ fn from_nothing_the_cheapest_starts_that_is_in_time_or_else_the_soonest() {
 fn second_adapter_starts_only_when_the_target_would_be_missed() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(0, false))]);
     bench.request().starts_and_loads(ONE).after(ms(10)).done(ONE);
-    // What arrived during the start was trusted to it; now it is on its own.
+    // Rows that arrive during the start are left to it; later rows are not.
     bench.after(ms(1500));
     for _ in 0..10 {
         bench.request();
@@ -88,7 +88,7 @@ fn two_start_together_where_one_was_not_enough_lately() {
         }
     }
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("off", "off"));
-    // Of this many, one serves all within 1.75 times the target.
+    // One adapter serves this many rows within 1.75 times the target.
     for _ in 0..17 {
         bench.request();
     }
@@ -106,7 +106,7 @@ fn no_adapter_starts_during_shutdown_if_it_would_be_ready_too_late() {
         bench.request();
     }
     bench.on(Event::Shutdown { deadline });
-    // What waits is late by now, but done long before a second one could be ready.
+    // The waiting rows are late by now, but done long before a second adapter could be ready.
     bench.after(ms(90)).done(ONE).check(ONE, "busy", &["collect 1", "answer 2", "run 1"]);
     assert_eq!(bench.state(TWO), "off");
 }
@@ -130,7 +130,7 @@ fn adapter_turns_off_when_idling_has_cost_as_much_as_a_start() {
     bench.serve(ModelProfile { slo: ms(60_000), ..profile(1) });
     bench.request().starts_and_loads(ONE).done(ONE);
     bench.after(ms(4990)).check(ONE, "idle", &[]);
-    let next = bench.scheduler.next_timeout().expect("it will be let go");
+    let next = bench.scheduler.next_timeout().expect("it will turn off");
     assert!(next.since(bench.now) < ms(30), "{next:?}");
     bench.after(ms(30)).check(ONE, "stopping", &["stop 1"]);
 }
@@ -144,7 +144,7 @@ fn unneeded_adapter_turns_off_and_the_other_stays_on() {
         .starts_and_loads(ONE)
         .starts_and_loads(TWO);
     bench.set_mode(ONE, AdapterMode::Auto).set_mode(TWO, AdapterMode::Auto);
-    // One client after the other: one adapter is enough. The second took 2 s to come.
+    // Requests one after another: one adapter is enough. The second took 2 s to start.
     for _ in 0..150 {
         bench.request();
         let busy = [ONE, TWO].into_iter().find(|id| bench.state(*id) == "busy");
@@ -204,7 +204,7 @@ fn where_a_start_makes_requests_late_their_penalty_adds_to_the_wait() {
     for _ in 0..9 {
         bench.request();
     }
-    // All nine miss their 100 ms, and so does what comes too early to tell.
+    // All nine miss their 100 ms.
     bench.starts_and_loads(ONE).after(ms(10));
     for _ in 0..9 {
         bench.done(ONE);
@@ -215,8 +215,8 @@ fn where_a_start_makes_requests_late_their_penalty_adds_to_the_wait() {
     bench.after(ms(200)).check(ONE, "stopping", &["stop 1"]);
 }
 
-/// How long an adapter stays idle, in seconds, that starts in 1 s at 5 W, at this penalty in joules:
-/// nine requests, of which it serves one in 10 ms, wait for its start.
+/// Returns the idle seconds of an adapter that starts in 1 s at 5 W, with this penalty in joules:
+/// nine requests, each of which takes 10 ms, wait for its start.
 fn stays_for(slo: u64, penalty: u64, missed_before: bool) -> u64 {
     let mut bench = bench(&[(ONE, adapter(0, false))]);
     bench.serve(ModelProfile { slo: ms(slo), ..profile(1) });
@@ -281,7 +281,7 @@ fn choice(first: (u64, u64, u64), second: (u64, u64, u64)) -> Bench {
     bench
 }
 
-/// Asks for so many rows at once, and tells who is started for them.
+/// Requests `rows` rows at once; returns the starts for them.
 fn started(bench: &mut Bench, rows: u32) -> Vec<String> {
     bench.request_with(|arrival| arrival.rows = rows);
     bench.actions.iter().filter(|word| word.starts_with("start")).cloned().collect()
@@ -324,7 +324,7 @@ fn adapter_does_not_start_for_a_model_that_does_not_fit() {
     let large = ModelProfile { bytes: 20, ..profile(1) };
     let mut off = bench(&[(ONE, small), (TWO, adapter(0, false))]);
     off.serve(large).request().check(TWO, "starting", &["start 2"]);
-    // Nor is he taken back for it: the first holds one of the models only.
+    // Nor does it resume for it: the first adapter holds one of the models only.
     let other = ModelId(1);
     let mut bench = bench(&[(ONE, small), (TWO, adapter(0, false))]);
     bench.serve(large).on(Event::ModelAdded { model: other, profile: profile(1) });
@@ -388,7 +388,7 @@ fn models_share_the_time_of_an_adapter() {
 fn adapter_replaced_by_a_fallback_starts_again() {
     let mut bench = bench(&[(ONE, adapter(0, false)), (TWO, adapter(9, true))]);
     bench.request().faulted(ONE).exited(ONE).check(TWO, "starting", &[]);
-    // The stand-in would be in time for it.
+    // The fallback would be in time for it.
     bench.starts_and_loads(TWO);
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("starting", "busy"));
 }

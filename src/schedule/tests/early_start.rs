@@ -1,4 +1,4 @@
-//! Starts before clients that come regularly.
+//! Starts before the requests of regular clients.
 
 use super::*;
 
@@ -14,7 +14,7 @@ pub(super) fn bench() -> Bench {
 }
 
 impl Bench {
-    /// Lets so many seconds pass in small steps; everything that starts is ready after 1 s.
+    /// Passes `seconds` seconds in small steps; each start takes 1 s.
     pub(super) fn pass(&mut self, seconds: u64) -> &mut Bench {
         for _ in 0..seconds * 4 {
             self.after(ms(250));
@@ -33,8 +33,7 @@ impl Bench {
         self
     }
 
-    /// A client that asks every so many seconds, so many times. Tells how often it found the adapter
-    /// ready.
+    /// Sends `times` requests, one every `every` seconds. Returns how many found the adapter ready.
     pub(super) fn regular(&mut self, every: u64, times: u32) -> u32 {
         let mut ready = 0;
         for _ in 0..times {

@@ -1,4 +1,4 @@
-//! Which models keep their places, by how often they are asked for.
+//! Eviction of models, by how often they are requested.
 
 use super::super::popularity::Popularity;
 use super::memory::{OTHER, sized};
@@ -28,7 +28,7 @@ impl Bench {
         self.after(ms(500)).loaded(adapter, model, &[(1, ms(10))])
     }
 
-    /// Asks for a model and lets all loads and batches end.
+    /// Requests a model and waits for all loads and batches.
     fn uses(&mut self, model: ModelId) -> &mut Bench {
         self.want(model);
         for _ in 0..8 {
@@ -70,7 +70,7 @@ fn frequently_requested_model_stays_although_used_longer_ago() {
     bench.after(ms(3000)).uses(OTHER);
     bench.add(THIRD, sized(10)).after(ms(3000)).uses(THIRD);
     assert_eq!(bench.holds(ONE), [0, 2]);
-    // What nobody asks for any more goes, however often it was asked for before.
+    // A model without recent requests is evicted, however often it was requested before.
     bench.after(ms(3_600_000));
     for _ in 0..5 {
         bench.after(ms(3000)).uses(THIRD);
@@ -88,7 +88,7 @@ fn model_that_another_adapter_has_too_is_evicted_first() {
     for _ in 0..3 {
         bench.after(ms(3000)).uses(THIRD);
     }
-    // Free memory is filled with what is asked for.
+    // Free memory is filled with requested models.
     assert_eq!((bench.holds(ONE), bench.holds(TWO)), (vec![0, 2], vec![0, 2]));
     bench.add(FOURTH, sized(10)).after(ms(3000)).uses(FOURTH);
     assert_eq!(bench.homes(MODEL).len() + bench.homes(THIRD).len(), 3);

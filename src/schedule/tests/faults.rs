@@ -1,8 +1,8 @@
-//! Faults and their backoff, the watch over the silent and the stuck, and what is remembered.
+//! Faults and their backoff, heartbeat and progress timeouts, and restored values.
 
 use super::*;
 
-/// Silence is borne for 100 ms, a start for 250, a batch for 400.
+/// Timeouts: 100 ms for a heartbeat, 250 ms for a start, 400 ms for a batch.
 fn watched(mut bench: Bench) -> Bench {
     let timeouts = &mut bench.scheduler.world.settings.timeouts;
     (timeouts.heartbeat, timeouts.start, timeouts.run) = (ms(100), ms(250), ms(400));
@@ -11,8 +11,8 @@ fn watched(mut bench: Bench) -> Bench {
 }
 
 impl Bench {
-    /// Lets the scheduler wake up by itself until it kills the worker, which gives signs of life
-    /// every 40 ms or none; tells when it does, and why.
+    /// Sends timeouts until the scheduler kills the worker, which sends heartbeats every 40 ms if
+    /// `lives`. Returns the time until then, and the fault.
     fn killed(&mut self, lives: bool) -> (Duration, Option<Fault>) {
         let (begin, mut alive) = (self.now, self.now);
         while !self.actions.contains(&"kill 1".to_owned()) {
@@ -30,11 +30,12 @@ impl Bench {
         (self.now.since(begin), self.view(ONE).last_fault)
     }
 
-    /// How long the adapter is in quarantine after one more fault; it is started again then.
+    /// Returns the length of the quarantine after one more fault; the adapter starts again after
+    /// it.
     fn quarantine(&mut self) -> Duration {
         self.faulted(ONE).exited(ONE);
         let Lifecycle::Quarantined { until, .. } = self.view(ONE).state.lifecycle else {
-            panic!("it is trusted")
+            panic!("it is not in quarantine")
         };
         let wait = until.since(self.now);
         self.after(wait).check(ONE, "starting", &["start 1"]);
@@ -168,7 +169,7 @@ fn restored_values_do_not_replace_measured_ones() {
     assert_eq!(known(&after).service_times[0], known(&before).service_times[0]);
     assert_eq!(after.replicas[1].1.load, replica.load);
     assert_eq!(after.replicas[1].1.bytes, replica.bytes);
-    // What is withdrawn is not worth remembering.
+    // Values of a removed model are not kept.
     bench.on(Event::ModelRemoved { model: ModelId(1) });
     assert_eq!(
         bench.scheduler.learned_profile(bench.now, ONE).expect("it is known").replicas.len(),
@@ -206,11 +207,11 @@ fn requests_do_not_wait_for_an_adapter_that_fails_at_every_start() {
         bench.exited(ONE).after(ms(500)).check(ONE, "starting", &["start 1"]);
     }
     bench.faulted(ONE).check(ONE, "stopping", &["kill 1", "reject"]);
-    // Who comes later finds out anew.
+    // A later request starts it again.
     bench.exited(ONE).after(ms(500)).request().check(ONE, "starting", &["start 1"]);
 }
 
-/// Fails whoever is starting or loading, until nothing is any more.
+/// Fails every adapter that is starting or loading, until a request is rejected.
 fn fail_all(bench: &mut Bench) {
     for _ in 0..100 {
         let starting = [ONE, TWO].into_iter().find(|id| bench.view(*id).state.warms_up());
@@ -228,13 +229,13 @@ fn fail_all(bench: &mut Bench) {
             }
         }
     }
-    panic!("it is waited for ever");
+    panic!("the request waits without end");
 }
 
 #[test]
 fn requests_do_not_wait_if_all_adapters_fail_at_every_start() {
     let mut bench = Bench::two();
-    // Never are all of them in quarantine at once.
+    // They are never all in quarantine at once.
     bench.scheduler.world.settings.backoff_max = ms(500);
     bench.request();
     fail_all(&mut bench);
@@ -244,7 +245,7 @@ fn requests_do_not_wait_if_all_adapters_fail_at_every_start() {
         consecutive_faults(&bench, ONE) > 3 && consecutive_faults(&bench, TWO) > 3,
         "each had its tries"
     );
-    // The next request is worth one more try, if one is due, and no more than one.
+    // The next request causes one more attempt, if one is due.
     bench.after(ms(1000)).request();
     assert_eq!(bench.actions, ["start 1"]);
     bench.faulted(ONE);
@@ -307,7 +308,7 @@ fn adapter_that_fails_repeatedly_gives_way_to_an_untried_one() {
     ] {
         let mut bench = Bench::new(&[(ONE, 0, false), (TWO, 1, false), (THREE, 2, false)]);
         (bench.scheduler.world.settings.policy, bench.scheduler.world.settings.max) = (policy, 1);
-        // Never are the first two in quarantine at once.
+        // The first two are never in quarantine at once.
         (bench.scheduler.world.settings.backoff, bench.scheduler.world.settings.backoff_max) =
             (ms(50), ms(50));
         bench.request();

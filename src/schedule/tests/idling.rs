@@ -1,9 +1,9 @@
-//! The `cost` policy lets go: what is need, and how long one stays without.
+//! The `cost` policy: need, and the time that adapters stay on without it.
 
 use super::*;
 
 /// A bench under the `cost` policy without a price. Starts take 1 s at 5 W, idling costs 1 W:
-/// break-even is 5 s. Nobody is late, and silence is borne.
+/// break-even is 5 s. No request is late, and timeouts are long.
 pub(super) fn bench(adapters: &[(AdapterId, AdapterProfile)]) -> Bench {
     let mut bench = Bench::new(&[]);
     let mut settings = bench.scheduler.world.settings.clone();
@@ -23,7 +23,7 @@ pub(super) fn plain() -> AdapterProfile {
     adapter(0, false)
 }
 
-/// Idles at so many milliwatts.
+/// An adapter with this idle power in milliwatts.
 fn idling(idle_mw: u64) -> AdapterProfile {
     AdapterProfile { power: Power { idle_mw, ..plain().power }, ..plain() }
 }
@@ -76,7 +76,7 @@ fn load_of_the_model_is_part_of_the_cost_of_a_start() {
 fn wait_has_a_minimum_and_a_maximum() {
     bench(&[(ONE, idling(100_000))]).brought(&[ONE]).stays(ONE, 1000);
     bench(&[(ONE, idling(0))]).brought(&[ONE]).stays(ONE, 3_600_000);
-    // Nor do late requests, to more than an hour or 3000 J.
+    // Nor do late requests extend it beyond an hour or 3000 J.
     let mut late = bench(&[(ONE, idling(2))]);
     late.serve(profile(1));
     for _ in 0..4 {
@@ -119,7 +119,7 @@ fn answers_in_time_lower_the_late_price_and_it_is_bounded() {
         bench.request().done(ONE);
     }
     assert!(theta(&bench) < 10.4, "{}", theta(&bench));
-    // Who is late although nothing started buys none: more of it would not help.
+    // Requests that are late without a start do not raise it.
     for _ in 0..30 {
         bench.request().after(ms(200)).done(ONE);
     }
@@ -231,7 +231,7 @@ fn energy_goal_routes_to_the_adapter_with_the_least_energy() {
     let power = |active_mw| Power { active_mw, ..plain().power };
     let hungry = AdapterProfile { power: power(100_000), ..plain() };
     let mut bench = bench(&[(ONE, hungry), (TWO, plain())]);
-    // So much comes that the energy of the work decides.
+    // The traffic is so heavy that the energy of the work decides.
     bench.brought(&[ONE, TWO]);
     bench.scheduler.world.arrivals.observe(bench.now, 100);
     bench.request().check(TWO, "busy", &["run 2"]);

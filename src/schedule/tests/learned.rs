@@ -1,9 +1,9 @@
-//! What is kept between two runs of the server.
+//! Values that are kept between two runs of the server.
 
 use super::*;
 
 impl Bench {
-    /// The server goes down, and comes up again after so many seconds, with one adapter like this.
+    /// Restarts the server after `down` seconds, with one adapter like this.
     fn restarted(&self, down: u64) -> Bench {
         let mut next = super::early_start::bench();
         next.scheduler.world.settings = self.scheduler.world.settings.clone();
@@ -82,7 +82,7 @@ fn values_of_starts_are_restored_until_the_first_start() {
     bench.on(Event::ProfileRestored { adapter: ONE, profile: memory() });
     assert_eq!(bench.scheduler.learned_profile(bench.now, ONE), Some(memory()));
     assert!(energy_rank::needed_help(&bench.scheduler.world, bench.now, ONE));
-    // It is told again when a model comes; what this run learned stays.
+    // They are restored again when a model is added; values of this run stay.
     bench.request().after(ms(1000)).opened(ONE);
     let learned = bench.scheduler.learned_profile(bench.now, ONE);
     let other = LearnedProfile { late_permille: Some(9000), idle_periods: Vec::new(), ..memory() };
@@ -101,7 +101,7 @@ fn the_cap_on_starts_outlives_a_restart() {
         profile: LearnedProfile { starts, ..memory() },
     });
     bench.brought(&[ONE]).after(ms(90_000));
-    assert_eq!(bench.state(ONE), "idle", "let go, it could not come back");
+    assert_eq!(bench.state(ONE), "idle", "without a start left it stays on");
     bench.after(ms(20_000));
     assert_eq!(bench.state(ONE), "stopping");
 }
@@ -168,7 +168,7 @@ fn earlier_run_teaches_nothing_of_starts_once_this_one_has_started_the_adapter()
     let before = late(&bench);
     bench.on(Event::ProfileRestored { adapter: ONE, profile: memory() });
     assert_eq!(late(&bench), before);
-    // What was taken in first stays.
+    // The values that were restored first stay.
     let mut bench = Bench::one();
     bench.on(Event::ProfileRestored { adapter: ONE, profile: memory() });
     let before = late(&bench);

@@ -1,11 +1,11 @@
-//! Which models are where: what fits, what makes room for what, and what is loaded ahead.
+//! Placement of models: which fit, which are evicted, and which are loaded ahead.
 
 use super::*;
 
 pub(super) const OTHER: ModelId = ModelId(1);
 const THIRD: ModelId = ModelId(2);
 
-/// A model of so many bytes, by its files.
+/// A model of `bytes` bytes, by its files.
 pub(super) fn sized(bytes: u64) -> ModelProfile {
     ModelProfile { bytes, ..profile(2) }
 }
@@ -21,7 +21,7 @@ impl Bench {
         self.on(Event::ModelAdded { model, profile })
     }
 
-    /// Asks for a model.
+    /// Requests a model.
     pub(super) fn want(&mut self, model: ModelId) -> &mut Bench {
         self.request_with(|arrival| arrival.model = model)
     }
@@ -37,8 +37,8 @@ impl Bench {
     }
 }
 
-/// An adapter that the operator holds on with as much memory as two models take: each is loaded
-/// once, 10 s ago, given its bytes and how long it took.
+/// An adapter in mode on, with as much memory as two models need: each was loaded once, 10 s ago,
+/// with these bytes and this load time.
 fn shelf(models: [(u64, u64); 2]) -> Bench {
     let mut bench = with_memory(models[0].0 + models[1].0);
     bench.serve(sized(models[0].0)).set_mode(ONE, AdapterMode::On).opened(ONE);
@@ -54,7 +54,7 @@ fn used(bench: &mut Bench, model: ModelId) {
     bench.want(model).done(ONE).after(ms(2000));
 }
 
-/// Who makes room for a third model.
+/// Returns the models evicted for a third one.
 fn victims(bench: &mut Bench) -> Vec<String> {
     bench.add(THIRD, sized(10)).want(THIRD);
     assert_eq!(bench.actions.last().map(String::as_str), Some("load 1 2"));
@@ -155,7 +155,7 @@ fn ready_adapter_serves_before_one_that_would_have_to_evict() {
 #[test]
 fn requests_do_not_wait_for_a_model_that_never_fits() {
     with_memory(15).serve(sized(20)).request().check(ONE, "off", &["reject"]);
-    // What was measured is believed, not the files.
+    // The measured size counts, not that of the files.
     let known = |bytes| {
         let replica = LearnedReplica { bytes: Some(bytes), ..LearnedReplica::default() };
         LearnedProfile {
@@ -205,7 +205,7 @@ fn a_model_that_is_withdrawn_under_its_batch_is_dropped_behind_it() {
 fn idle_adapter_loads_requested_models_ahead() {
     let mut bench = Bench::two();
     bench.add(OTHER, sized(10)).request().ready(ONE, 1);
-    // Nobody has asked for the other model yet.
+    // The other model has not been requested yet.
     bench.done(ONE).check(ONE, "idle", &["collect 1", "answer 1"]);
     bench.after(ms(400)).check(ONE, "idle", &[]);
     bench.want(OTHER).took(OTHER, 10, 10).done(ONE).set_mode(TWO, AdapterMode::On);

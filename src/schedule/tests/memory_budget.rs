@@ -1,4 +1,4 @@
-//! Memory that other programs take, and what the operator changes while the server runs.
+//! Memory of other programs, and settings that change while the server runs.
 
 use super::memory::{OTHER, sized};
 use super::*;
@@ -47,7 +47,7 @@ fn model_is_placed_where_memory_is_free() {
     let mut bench = Bench::two();
     bench.budget(ONE, 9).request();
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("off", "starting"));
-    // Who has the model needs no room for it.
+    // An adapter with the model needs no free memory for it.
     let mut bench = Bench::pair(2, (10, 20), (50, 100));
     bench.budget(ONE, 9).request();
     assert_eq!((bench.state(ONE), bench.state(TWO)), ("busy", "idle"));
@@ -121,11 +121,11 @@ fn worst_adapter_drains_when_the_maximum_falls() {
     let mut bench = Bench::two();
     bench.request().request().check(TWO, "starting", &["start 2"]);
     assert_eq!(fewer(&mut bench), ["stop 2"]);
-    // Who does what the operator asked of it stays.
+    // An adapter in mode on stays.
     let mut bench = Bench::two();
     bench.set_mode(TWO, AdapterMode::On).request().request().check(ONE, "starting", &["start 1"]);
     assert_eq!(fewer(&mut bench), ["stop 1"]);
-    // So does a fallback for which others come: it is none of them.
+    // So does a fallback while others start: it does not count.
     let (mut bench, fallback) =
         (Bench::new(&[(ONE, 0, false), (TWO, 1, false), (AdapterId(3), 9, true)]), AdapterId(3));
     bench
@@ -164,7 +164,7 @@ fn memory_of_adapters_that_may_not_start_does_not_count() {
 fn loading_model_needs_no_more_memory() {
     let mut bench = Bench::two();
     bench.request().opened(ONE).check(ONE, "loading", &["load 1 0"]);
-    // What it takes so far may pass for what others use.
+    // The memory of an unfinished load may look like that of other programs.
     bench.budget(ONE, 5).check(TWO, "off", &[]);
     bench.loaded(ONE, MODEL, &[(1, ms(10))]).check(ONE, "busy", &["run 1"]);
 }
@@ -182,7 +182,7 @@ fn nothing_is_loaded_ahead_into_memory_that_others_may_need() {
 fn excluded_adapter_drains_even_in_mode_on() {
     let mut bench = Bench::two();
     bench.set_mode(ONE, AdapterMode::On).ready(ONE, 1).request();
-    // A card that is merely not listed may still work.
+    // A card that is only unlisted may still work.
     bench.listed(&[(TWO, adapter(1, false))]).check(ONE, "busy", &[]);
     bench.on(Event::Excluded { adapters: vec![ONE] }).check(ONE, "draining", &["start 2"]);
     bench.done(ONE).exited(ONE).check(ONE, "off", &[]);
@@ -194,10 +194,10 @@ fn excluded_adapter_drains_even_in_mode_on() {
 #[test]
 fn requests_do_not_wait_for_an_excluded_adapter() {
     let mut bench = Bench::busy();
-    // Who is merely not listed any more does what it can.
+    // An adapter that is only unlisted continues.
     bench.request().listed(&[]).check(ONE, "busy", &[]);
     bench.on(Event::Excluded { adapters: vec![ONE] }).check(ONE, "draining", &["reject"]);
-    // Nor is its room any reason to leave out another, or its company one to leave out a fallback.
+    // Its free memory does not exclude another adapter, nor does it exclude a fallback.
     let mut bench = Bench::two();
     bench.budget(TWO, 9).request().check(ONE, "starting", &["start 1"]);
     bench.on(Event::Excluded { adapters: vec![ONE] });

@@ -1,4 +1,4 @@
-//! What the simulation is too coarse to see, each as a small story with a hand on the clock.
+//! Cases that the simulation is too coarse for, each with explicit events and times.
 
 mod admission;
 mod announced;
@@ -53,18 +53,18 @@ fn adapter(rank: u32, fallback: bool) -> AdapterProfile {
     AdapterProfile { rank, role, speed: 100, cold_start: ms(1000), power, memory: None, slots: 1 }
 }
 
-/// A request of one row that is not special in any way.
+/// A request of one row with default values.
 fn arrival(request: RequestId) -> Arrival {
     let (model, client, shape) = (MODEL, ClientId::default(), Shape::default());
     let (rows, priority, deadline, continues) = (1, 0, None, false);
     Arrival { request, model, client, shape, rows, priority, deadline, continues }
 }
 
-/// A scheduler with a hand on its clock.
+/// A scheduler with a clock set by the test.
 struct Bench {
     scheduler: Scheduler,
     now: Time,
-    /// What the last event brought about, in words.
+    /// Texts of the actions of the last event.
     actions: Vec<String>,
     requests: u64,
 }
@@ -105,7 +105,7 @@ impl Bench {
         bench
     }
 
-    /// One adapter, and a queue of so many requests and rows.
+    /// One adapter, and a queue of at most `requests` requests and `rows` rows.
     fn bounded(requests: usize, rows: u64) -> Bench {
         let mut bench = Bench::new(&[]);
         let settings = Settings {
@@ -118,8 +118,8 @@ impl Bench {
         bench
     }
 
-    /// Two adapters that are on and have the model; their batches take so many milliseconds with
-    /// one row and with `max_rows`.
+    /// Two adapters that are on and have the model, with the milliseconds of their batches of one
+    /// row and of `max_rows`.
     fn pair(max_rows: u32, first: (u64, u64), second: (u64, u64)) -> Bench {
         let mut bench = Bench::two();
         bench.serve(profile(max_rows));
@@ -130,7 +130,7 @@ impl Bench {
         bench
     }
 
-    /// The model is another one.
+    /// Replaces the profile of the model.
     fn serve(&mut self, profile: ModelProfile) -> &mut Bench {
         self.on(Event::ModelAdded { model: MODEL, profile })
     }
@@ -187,7 +187,7 @@ impl Bench {
         self.request_with(|_| ())
     }
 
-    /// A request that is special in some way.
+    /// Sends a request changed by `change`.
     fn request_with(&mut self, change: impl FnOnce(&mut Arrival)) -> &mut Bench {
         self.requests += 1;
         let mut arrival = arrival(RequestId(self.requests));
@@ -205,7 +205,7 @@ impl Bench {
         self.on(Event::Ready { adapter, incarnation, speed: 0 })
     }
 
-    /// The device is open; the model that is then asked for is loaded at once.
+    /// Opens the device; a requested model is loaded at once.
     fn ready(&mut self, adapter: AdapterId, speed: u64) -> &mut Bench {
         let incarnation = self.incarnation(adapter);
         self.on(Event::Ready { adapter, incarnation, speed });
@@ -253,7 +253,7 @@ impl Bench {
         self.on(Event::Faulted { adapter, incarnation, fault: Fault::Device })
     }
 
-    /// Its batch finds no memory.
+    /// Its batch fails for lack of memory.
     fn no_memory(&mut self, adapter: AdapterId) -> &mut Bench {
         let batch = self.view(adapter).state.first().map(|batch| batch.id);
         let (incarnation, failure) = (self.incarnation(adapter), Failure::Memory);
@@ -275,7 +275,7 @@ impl Bench {
         view.map_or("unknown", |(_, view)| view.state.activity().as_str())
     }
 
-    /// Where the last event led, and what was said.
+    /// Asserts the state and the actions after the last event.
     #[track_caller]
     fn check(&self, adapter: AdapterId, state: &str, actions: &[&str]) {
         assert_eq!((self.state(adapter), &self.actions[..]), (state, &strings(actions)[..]));

@@ -1,4 +1,4 @@
-//! Memory that a device has none of: fewer rows at once, or another adapter.
+//! Lack of device memory: fewer rows at once, or another adapter.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn eight() -> Bench {
     bench
 }
 
-/// Its worker goes and another one comes up.
+/// Its worker exits and another one starts.
 fn revived(bench: &mut Bench) -> u32 {
     bench.exited(ONE).check(ONE, "quarantined", &[]);
     let Lifecycle::Quarantined { until, .. } = bench.view(ONE).state.lifecycle else {
@@ -116,8 +116,8 @@ fn adapter_that_failed_to_load_the_model_is_not_started_for_it() {
     bench.exited(ONE).request().check(TWO, "starting", &["start 2"]);
 }
 
-/// Found by faults injected into a real server: nothing but an arrival happened, and arrivals do
-/// not forgive.
+/// Found by faults injected into a real server: the only events were arrivals, which end no wait
+/// for a model.
 #[test]
 fn failed_load_expires_without_other_events() {
     let mut bench = Bench::idle();

@@ -1,4 +1,4 @@
-//! What is known of times and sizes, and what is guessed where nothing is known.
+//! Estimates of times and sizes, with and without measurements.
 
 use super::super::forecast::Slot;
 use super::*;
@@ -139,7 +139,7 @@ fn busy_adapter_is_free_after_the_predicted_rest_or_later() {
     bench.set_mode(ONE, AdapterMode::On).ready(ONE, 1).request();
     assert!(near(bench.free(MODEL), 10.0));
     assert!(near(bench.after(ms(4)).free(MODEL), 6.0));
-    // What is overdue takes a quarter of its time once more.
+    // An overdue batch is expected to take another quarter of its time.
     assert!(near(bench.after(ms(36)).free(MODEL), 10.0));
 }
 
@@ -157,7 +157,7 @@ fn adapter_without_free_memory_is_free_once_a_model_may_be_evicted() {
     assert_eq!(offer(&bench), (false, true, 1300.0));
     bench.after(ms(400));
     assert_eq!(offer(&bench), (false, true, 900.0));
-    // What has not been used for so long is not missed.
+    // A model that was not used for so long may be evicted.
     bench.after(ms(600));
     assert_eq!(offer(&bench), (true, false, 300.0));
 }

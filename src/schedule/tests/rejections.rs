@@ -1,9 +1,9 @@
-//! Who is turned away because nobody can serve, when to try again, and what is ready.
+//! Rejections if no adapter can serve, the time to retry, and readiness.
 
 use super::*;
 
 impl Bench {
-    /// Asks, and tells why it was turned away.
+    /// Sends a request; returns the reason of its rejection.
     fn rejection(&mut self) -> Option<Reject> {
         self.requests += 1;
         let arrival = arrival(RequestId(self.requests));
@@ -16,18 +16,18 @@ impl Bench {
     }
 }
 
-/// Refused, since the next adapter is tried again after so long.
+/// The rejection if the next attempt to start an adapter is in `wait` milliseconds.
 fn after(wait: u64) -> Option<Reject> {
     Some(Reject::NoAdapter { retry_after: Some(ms(wait)) })
 }
 
-/// Nobody waits longer than 100 ms for a quarantine to end.
+/// Limits the wait for a quarantine to 100 ms.
 fn impatient(mut bench: Bench) -> Bench {
     bench.scheduler.world.settings.quarantine_wait_max = ms(100);
     bench
 }
 
-/// The first was let down once, the second twice in a row.
+/// The first adapter had one fault, the second two in a row.
 fn after_fault() -> Bench {
     let mut bench = impatient(Bench::two());
     bench
@@ -101,7 +101,7 @@ fn model_with_wrong_files_is_not_loaded_again_before_it_is_replaced() {
     bench.after(ms(3_600_000));
     assert_eq!(bench.rejection(), Some(Reject::ModelFailed));
     assert!(!bench.scheduler.is_model_ready(bench.now, MODEL));
-    assert!(bench.scheduler.next_timeout() < Some(Time::NEVER), "nobody waits for ever");
+    assert!(bench.scheduler.next_timeout() < Some(Time::NEVER), "no wait is endless");
     bench.on(Event::ModelRemoved { model: MODEL }).serve(profile(2));
     assert!(bench.scheduler.is_model_ready(bench.now, MODEL));
 }
@@ -137,7 +137,7 @@ fn shutdown_ends_at_its_deadline() {
     let deadline = bench.now + ms(100);
     bench.request().on(Event::Shutdown { deadline }).check(ONE, "busy", &[]);
     assert_eq!(bench.scheduler.next_timeout(), Some(deadline));
-    // Also for what a worker has: nobody waits for that any longer.
+    // The same for batches with workers: they are not waited for after the deadline.
     bench.after(ms(100)).check(ONE, "stopping", &["reject", "reject", "stop 1"]);
     assert!(bench.scheduler.next_timeout() > Some(bench.now), "and nothing else is due");
 }

@@ -1,4 +1,4 @@
-//! Who gets what: predicted completion, the hold rule, chunks, models on demand.
+//! Routing: predicted completion, the hold rule, chunks, models on demand.
 
 use super::*;
 
@@ -198,7 +198,7 @@ fn model_is_loaded_on_request() {
     bench.loaded(ONE, other, &[(1, ms(1))]).check(ONE, "busy", &["run 1"]);
 }
 
-/// An adapter whose memory holds one of two models.
+/// An adapter with memory for one of two models.
 fn narrow() -> Bench {
     let mut bench = Bench::idle();
     let profile = AdapterProfile { memory: Some(15), ..adapter(0, false) };

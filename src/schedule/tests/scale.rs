@@ -1,15 +1,15 @@
-//! How many are on: the minimum, the surplus, the stand-in, the operator, the way down.
+//! The number of adapters that are on: minimum, surplus, fallback, operator, shutdown.
 
 use super::*;
 
 const THREE: AdapterId = AdapterId(3);
 
-/// One that the others have to stand in for, and one that can.
+/// A regular adapter and a fallback.
 fn with_stand_in() -> Bench {
     Bench::new(&[(ONE, 0, false), (TWO, 9, true)])
 }
 
-/// The first was let down under a request, and the other stands in for it.
+/// The regular adapter failed during a request, and the fallback serves.
 fn standing_in() -> Bench {
     let mut bench = with_stand_in();
     bench.request().faulted(ONE).exited(ONE).ready(TWO, 1).check(TWO, "busy", &["run 2"]);

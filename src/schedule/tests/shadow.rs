@@ -41,7 +41,7 @@ fn another_adapter_starts_before_one_in_shadow_runs_answers() {
     let mut bench = returned();
     bench.set_mode(TWO, AdapterMode::Off).exited(TWO).set_mode(TWO, AdapterMode::Auto);
     bench.request().check(ONE, "idle", &["start 2"]);
-    // Nor does it answer meanwhile.
+    // It does not answer meanwhile either.
     bench.opened(TWO).check(ONE, "idle", &["load 2 0"]);
     bench.loaded(TWO, MODEL, &[(1, ms(100))]).check(ONE, "idle", &["run 2"]);
     bench.done(TWO).check(ONE, "busy", &["run 1", "collect 2", "answer 1"]);
@@ -69,7 +69,7 @@ fn adapter_without_shadow_runs_starts_first() {
         bench.scheduler.world.settings.max = 1;
         bench.request();
         assert_eq!((bench.state(ONE), bench.state(TWO)), ("off", "starting"));
-        // It comes on when all others are: it has to be compared with somebody.
+        // It starts when all others are on: its batches have to be compared with others.
         bench.scheduler.world.settings.max = 2;
         bench.opened(TWO).loaded(TWO, MODEL, &[(1, ms(100))]);
         for _ in 0..20 {

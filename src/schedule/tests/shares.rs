@@ -20,7 +20,7 @@ impl Bench {
         ids
     }
 
-    /// Whom the next batches answer, one word per batch.
+    /// Returns the requests answered by the next batches, one text per batch.
     fn answers(&mut self, batches: usize) -> Vec<String> {
         let answered = |actions: &Vec<String>| {
             let answers = actions.iter().filter_map(|word| word.strip_prefix("answer "));
@@ -30,7 +30,7 @@ impl Bench {
     }
 }
 
-/// One adapter that runs a row at a time, busy with the first request, of nobody.
+/// One adapter that runs a row at a time, busy with the first request, of the default client.
 fn single() -> Bench {
     let mut bench = Bench::one();
     bench.serve(profile(1)).request().opened(ONE).loaded(ONE, MODEL, &[(1, ms(10))]);
@@ -130,7 +130,7 @@ fn shares_are_those_of_one_model() {
     let mut bench = single();
     bench.add(OTHER, profile(1)).of(MUCH).of(MUCH);
     assert_eq!(bench.answers(2), ["1", "2"]);
-    // What it was served of the first model does not count for the other.
+    // Service of the first model does not count for the other.
     bench.request_with(|arrival| (arrival.client, arrival.model) = (LITTLE, OTHER));
     bench.request_with(|arrival| (arrival.client, arrival.model) = (MUCH, OTHER));
     bench.done(ONE).took(OTHER, 10, 10);
@@ -251,7 +251,7 @@ fn client_with_the_most_rows_loses_requests_too() {
     }
     bench.check(ONE, "busy", &["reject"]);
     assert_eq!(bench.waiting(), [2, 3, 5]);
-    // Nobody makes room for who would hold more.
+    // No request is evicted for a client that would hold more.
     bench.request_with(|arrival| (arrival.client, arrival.rows) = (LITTLE, 9));
     assert_eq!(bench.waiting(), [2, 3, 5]);
 }

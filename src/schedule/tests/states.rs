@@ -1,4 +1,4 @@
-//! The rows of the state table, and who goes first.
+//! The rows of the state table, and the order of adapters.
 
 use super::*;
 

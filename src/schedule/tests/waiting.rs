@@ -1,4 +1,4 @@
-//! What the `cost` policy learns of waiting, what a miss is worth, and how a cheap adapter takes over.
+//! Learned waits of the `cost` policy, the price of misses, and replacement by a cheaper adapter.
 
 use super::idling::{bench, plain};
 use super::*;
@@ -76,7 +76,7 @@ fn cheaper_adapter_takes_over_when_savings_pay_its_start() {
     bench.brought(&[ONE]);
     assert_eq!(served(&mut bench, 20, 50), None, "a second is not over yet");
     assert_eq!(served(&mut bench, 2, 50).as_deref(), Some("start 2"));
-    // Once it is there it is asked first, and the dear one may go.
+    // Once it is on it gets rows first, and the expensive one may turn off.
     bench.after(ms(1000)).opened(TWO).loaded(TWO, MODEL, &[(1, ms(10))]);
     bench.request().check(TWO, "busy", &["run 2"]);
 }
@@ -92,7 +92,7 @@ fn adapter_that_cannot_serve_the_load_does_not_take_over() {
     let mut dearer = bench(&[(ONE, dear), (TWO, of(100, 1000, 60_000))]);
     dearer.brought(&[ONE]);
     assert_eq!(served(&mut dearer, 100, 50), None);
-    // Requests that are far between say nothing of each other.
+    // Rare requests are no basis for a forecast.
     let mut rare = bench(&[(ONE, of(100, 1000, 100_000)), (TWO, of(100, 900, 9000))]);
     rare.brought(&[ONE]);
     rare.set_mode(ONE, AdapterMode::On);
@@ -138,7 +138,7 @@ fn misses_keep_slack_in_reserve_for_a_start() {
     let (calm, half, full) = (wait(0.0, &other), wait(3.0, &other), wait(6.0, &other));
     assert!(calm - half > ms(490) && calm - full > ms(990), "{calm:?} {half:?} {full:?}");
     assert_eq!(wait(9.0, &other), full, "a whole start is enough");
-    assert_eq!(wait(9.0, &[]), calm, "there is nobody to start");
+    assert_eq!(wait(9.0, &[]), calm, "no other adapter can start");
 }
 
 #[test]
