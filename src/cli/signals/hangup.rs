@@ -68,7 +68,7 @@ fn has_controlling_terminal() -> Option<bool> {
     }
 }
 
-/// The signal of closed terminals, and of operators that request a reload.
+/// The signal that a terminal was closed, or that an operator requests a reload.
 pub(super) struct Hangups {
     /// `None` if the signal is ignored, as under `nohup`.
     signal: Option<tokio::signal::unix::Signal>,
