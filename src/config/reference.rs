@@ -40,8 +40,8 @@ that `--config` or `CONCERTINA_CONFIG` names, else it has its default. `concerti
 force; `concertina doctor` checks them. An unknown name is an error that names the likely one. Durations have a unit (`\"100ms\"`,
 `\"5m\"`). Defaults that depend on the user or the machine are shown as *depends*.
 
-SIGHUP reads the file again. What is in force at once and what needs a restart is logged; workers keep the settings that they
-were started with.
+SIGHUP reads the file again. The changed settings and those that need a restart are logged; workers keep the settings with which
+they were started.
 ";
 
 /// A field with the text of its documentation.

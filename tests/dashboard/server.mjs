@@ -136,7 +136,7 @@ export async function startServer(machine, { config = "", models, port = 0, args
   }
 }
 
-/** Settings of whoever runs the tests must not reach the program. */
+/** The environment without settings of the user, which must not reach the program. */
 function environment({ drivers }) {
   const own = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("CONCERTINA_")));
   return { ...own, VK_ICD_FILENAMES: drivers, LP_NUM_THREADS: "1", NODEVICE_SELECT: "1" };

@@ -59,7 +59,7 @@ impl Array {
             None => {
                 let data = output["data"].as_array().ok_or("it has no data")?;
                 let raw = data.iter().map(|value| {
-                    let wrong = || format!("{value} is no {datatype}");
+                    let wrong = || format!("{value} is not of type {datatype}");
                     raw_element(&datatype, value).ok_or_else(wrong)
                 });
                 raw.collect::<Result<Vec<_>, _>>()?.concat()

@@ -63,7 +63,7 @@ fn number(data: &[u8], at: usize, bytes: usize) -> Option<usize> {
 
 /// One `.npy` file.
 fn array(bytes: &[u8]) -> Result<Array, String> {
-    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or("is no .npy file")?;
+    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or("is not an .npy file")?;
     let [major, _, rest @ ..] = rest else { return Err("ends in its version".to_owned()) };
     let width = if *major == 1 { 2 } else { 4 };
     let (length, rest) = rest.split_at_checked(width).ok_or("ends in its length")?;

@@ -189,8 +189,8 @@ impl Faulty {
             Some((drivers, cache)) => Setup::software(drivers, cache),
             None => Setup::cpu(),
         };
-        let patience = format!("{SHORT_TIMEOUTS}start_timeout = '{start}'\n");
-        let server = setup.models(models.path()).config(&patience).config(faults).start();
+        let workers = format!("{SHORT_TIMEOUTS}start_timeout = '{start}'\n");
+        let server = setup.models(models.path()).config(&workers).config(faults).start();
         server.wait_until_ready();
         (server, models)
     }

@@ -137,7 +137,7 @@ fn rows_that_hold_nothing_are_bounded() {
 
 /// A server of an `identity` model with a long batching delay, for which requests wait in the
 /// queue.
-fn patient_server() -> (Server, Folder) {
+fn batching_server() -> (Server, Folder) {
     let repository = Folder::new();
     models::add_echo(&repository, "echo", 64, "8s");
     models::add_digits(&repository, "digits");
@@ -151,7 +151,7 @@ const ECHO: &str = r#"{"inputs":[{"name":"x","datatype":"UINT8","shape":[1,3],"d
 
 #[test]
 fn requests_of_disconnected_clients_leave_nothing_behind() {
-    let (server, _repository) = patient_server();
+    let (server, _repository) = batching_server();
     let bytes = request("POST", "/v2/models/echo/infer", &[], ECHO.as_bytes());
     let waiting: Vec<_> = (0..5)
         .map(|_| {

@@ -67,7 +67,7 @@ fn no_adapter_is_on_without_requests() {
         let pid = worker(&server);
         let cpu = server.wait_for_state("cpu", &["off"], HANG);
         assert_eq!((&cpu["pid"], &cpu["starts"]), (&Value::Null, &json!(starts)));
-        assert_eq!(cpu["fault"], Value::Null, "to be turned off is no fault");
+        assert_eq!(cpu["fault"], Value::Null, "turning off is not a fault");
         assert!(!is_worker(pid), "off, but its worker is still there");
         assert_eq!(workers_of(server.pid()), [0u32; 0], "off, but a worker is still there");
         let decisions = server.get("/api/decisions").json();

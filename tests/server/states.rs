@@ -194,7 +194,7 @@ fn folder_without_a_model_file_reports_the_expected_files() {
     let server = Setup::cpu().models(folder.path()).start();
     server.wait_until_ready();
     for model in ["empty", "named", "readme"] {
-        check_unready(&server, model, 422, "there is neither model.onnx, nor a version folder");
+        check_unready(&server, model, 422, "does not contain a model; add model.onnx, a version folder");
     }
 }
 

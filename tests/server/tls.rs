@@ -240,7 +240,7 @@ fn top_connects_to_a_server_over_tls() {
         (url("https", "localhost"), None, "--ca FILE"),
         (url("https", "localhost"), Some(folder.join("none.pem")), "none.pem"),
         (url("https", "localhost"), Some(folder.join("k.pem")), "contains no certificate"),
-        (url("http", "localhost"), Some(ca), "ask it by https://"),
+        (url("http", "localhost"), Some(ca), "requires TLS; use https://"),
     ] {
         let (good, output) = top(&url, ca.as_deref());
         assert!(!good && output.contains(words), "{url}: '{output}' does not contain '{words}'");
