@@ -1,6 +1,6 @@
 //! Forecast of a client's next request, learned from the gaps between its busy periods.
 //!
-//! A busy period begins with a request after a pause of [`QUIET`]. The last gaps are kept, from the
+//! A busy period begins with a request after a pause of [`END_PAUSE`]. The last gaps are kept, from the
 //! end of work to the next busy period and from the start of one to the start of the next. A
 //! forecast is a window in which most gaps ended and which is narrow relative to them: of all such
 //! windows between two of the gaps the one with the least expected cost, if it is well below the

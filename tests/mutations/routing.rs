@@ -328,7 +328,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "the last and the first are mistaken for each other",
         "lists.rs",
         "End::Back => requests.last_key_value(),",
-        "End::Back => own.first_key_value(),",
+        "End::Back => requests.first_key_value(),",
     ),
     mutant(
         "the last does not wait for company",
