@@ -152,7 +152,7 @@ fn a_runtime_folder_that_others_may_enter_is_refused() {
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
     let (status, log) = Setup::cpu().runtime_dir(&open).fail();
     assert_eq!(status.code(), Some(1));
-    assert!(log.contains("not a folder that only this user may enter"), "{log}");
+    assert!(log.contains("not a folder that only this user can enter"), "{log}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn an_adapter_is_started_for_an_announced_client() {
 
 #[test]
 fn a_request_announces_the_next_one() {
-    let config = "[adapters]\nstart_price = 0\nlate_penalty_joules = 1\n[adapters.power.cpu]\n\
+    let config = "[adapters]\nstart_penalty_joules = 0\nlate_penalty_joules = 1\n[adapters.power.cpu]\n\
                   idle = 1000.0\nactive = 1000.0\nstart = 1.0";
     let server = Setup::cpu().config(config).start();
     server.wait_until_ready();

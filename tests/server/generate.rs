@@ -86,7 +86,7 @@ fn errors_before_the_first_partial_answer_have_a_status() {
         (STREAM, r#"{"number": 1}"#, 400, "no input 'number'; its inputs are count, start"),
         (STREAM, "[", 400, "not a generate request"),
         (STREAM, r#"{"count": [1, 2]}"#, 422, "needs 1 elements"),
-        ("/v2/models/none/generate", r#"{"count": 1}"#, 404, "no model 'none'"),
+        ("/v2/models/none/generate", r#"{"count": 1}"#, 404, "model 'none' not found"),
         ("/v2/models/count/infer", COUNT, 400, "send the request to generate"),
     ] {
         let answer = server.post(path, body);

@@ -58,7 +58,7 @@ fn slowed_worker_is_slow_and_the_log_reports_it() {
 #[test]
 fn no_adapter_is_on_without_requests() {
     // By default idling takes no energy on the CPU, so that it stays on for an hour.
-    let config = "[adapters]\nstart_price = 0\nlate_penalty_joules = 0\n[adapters.power.cpu]\n\
+    let config = "[adapters]\nstart_penalty_joules = 0\nlate_penalty_joules = 0\n[adapters.power.cpu]\n\
                   idle = 1.0\nactive = 60.0\nstart = 20.0";
     let server = Setup::cpu().config(config).start();
     assert_eq!(workers_of(server.pid()), [0u32; 0]);

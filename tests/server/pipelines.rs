@@ -44,7 +44,7 @@ fn ocr_answers_an_image_with_lines_of_text() {
     });
     let nothing = send(&server, "ocr", "image/png", b"no image");
     assert_eq!(nothing.status, 422);
-    assert!(nothing.text().contains("no PNG"), "{}", nothing.text());
+    assert!(nothing.text().contains("not a PNG"), "{}", nothing.text());
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn recorded_trace_can_be_simulated() {
     assert_eq!(outcomes[0]["adapters"][0]["rows"], 20);
     // An existing file is not overwritten.
     let (status, log) = Setup::cpu().args(&["--record", trace.to_str().unwrap()]).fail();
-    assert!(!status.success() && log.contains("cannot record to a new file"), "{log}");
+    assert!(!status.success() && log.contains("failed to create the recording"), "{log}");
 }
 
 #[test]

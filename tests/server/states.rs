@@ -97,7 +97,7 @@ fn a_load_that_failed_is_not_repeated_until_the_file_changes() {
     let response = server.post("/v2/models/m/infer", ROW);
     assert_eq!(response.status, 500, "{}", response.text());
     wait_for("the index shows it", HANG, || index(&server, "m")["state"] == "UNAVAILABLE");
-    let loads = |server: &Server| server.log().matches("cannot load").count();
+    let loads = |server: &Server| server.log().matches("failed to load").count();
     let before = loads(&server);
     for _ in 0..20 {
         check_unready(&server, "m", 500, reason);
@@ -194,7 +194,12 @@ fn folder_without_a_model_file_reports_the_expected_files() {
     let server = Setup::cpu().models(folder.path()).start();
     server.wait_until_ready();
     for model in ["empty", "named", "readme"] {
-        check_unready(&server, model, 422, "does not contain a model; add model.onnx, a version folder");
+        check_unready(
+            &server,
+            model,
+            422,
+            "does not contain a model; add model.onnx, a version folder",
+        );
     }
 }
 
