@@ -5,10 +5,10 @@
 use crate::in_use::InUse;
 use std::path::{Component, Path, PathBuf};
 
-/// A limit of this many bytes or more is none: version 1 shows the largest page-aligned number.
+/// Values from this many bytes on mean no limit: version 1 shows the largest page-aligned number.
 const UNLIMITED: u64 = 1 << 60;
 
-/// The names of files, which differ between the two versions.
+/// The file names of a version of control groups.
 struct CgroupFiles {
     limits: &'static [&'static str],
     usage: &'static str,
@@ -36,9 +36,9 @@ struct Chain {
     names: &'static CgroupFiles,
 }
 
-/// Memory that the processes of this one's control groups may have in all, and how much of it they
-/// use: of all groups around this process, the one with the least left. File cache counts as free.
-/// `None` without a limit. `root` is `/`, or a made-up tree.
+/// The memory limit of this process's control groups, and the memory that their processes use: the
+/// smallest limit, with the least free memory of all groups. File cache counts as free. `None`
+/// without a limit. `root` is `/`, or a test folder.
 pub(crate) fn memory(root: &Path) -> Option<InUse> {
     let chains = chains(root);
     let groups = chains.iter().flat_map(|chain| chain.groups.iter().map(|dir| (dir, chain.names)));
@@ -48,8 +48,8 @@ pub(crate) fn memory(root: &Path) -> Option<InUse> {
     Some(InUse { total, used: total.saturating_sub(left) })
 }
 
-/// The number of processes that the kernel has killed as memory ran out: those of this process's own control
-/// group and, as far as the kernel counts them, of the whole machine.
+/// The number of processes that the kernel has killed because memory ran out: those of this
+/// process's own control group and, if the kernel counts them, of the whole machine.
 pub(crate) fn kills(root: &Path) -> u64 {
     let own = chains(root).into_iter().filter_map(|chain| {
         let text = std::fs::read_to_string(chain.groups.first()?.join(chain.names.kills)).ok()?;
@@ -71,8 +71,8 @@ fn chain(root: &Path, groups: &str, mounts: &str, names: &'static CgroupFiles) -
     let own = own_path(groups, names)?;
     let (point, mounted) = mounts.lines().find_map(|line| mount(line, names))?;
     let point = root.join(point.strip_prefix("/").unwrap_or(&point));
-    // Without a namespace of its own a container sees paths of the machine, of which only a part
-    // is mounted; a group outside what is mounted is limited by the mounted one at least.
+    // A container without its own namespace sees paths of the machine, of which only a part is
+    // mounted. A group outside of that part is at least limited by the mounted group.
     let inside = Path::new(own).strip_prefix(&mounted).ok();
     let plain = |path: &&Path| path.components().all(|part| matches!(part, Component::Normal(_)));
     let mut inside = inside.filter(plain);
@@ -113,7 +113,7 @@ fn mount(line: &str, names: &CgroupFiles) -> Option<(PathBuf, PathBuf)> {
     wanted.then(|| (PathBuf::from(unescaped(point)), PathBuf::from(unescaped(mounted))))
 }
 
-/// `mountinfo` writes blanks and the like as three octal digits.
+/// Decodes characters that `mountinfo` escapes as three octal digits.
 fn unescaped(text: &str) -> String {
     let plain = text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n");
     plain.replace("\\134", "\\")
@@ -132,7 +132,7 @@ fn group(dir: &Path, names: &CgroupFiles) -> Option<InUse> {
     Some(InUse { total, used: used.min(total) })
 }
 
-/// The number behind a name in lines of `name number`.
+/// The number after a name in lines of `name number`.
 fn field(text: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.split_once(' '));
     lines.find(|(found, _)| *found == name)?.1.trim().parse().ok()
@@ -142,7 +142,7 @@ fn field(text: &str, name: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// A made-up root with these files.
+    /// A test folder with these files.
     struct Tree(PathBuf);
 
     impl Tree {
@@ -224,7 +224,7 @@ mod tests {
         );
         assert_eq!(memory(&tree.0), Some(InUse { total: 314_572_800, used: 100_000_000 }));
         assert_eq!(kills(&tree.0), 2);
-        // A group that is not below what is mounted.
+        // A group outside of the mounted one.
         tree.write("proc/self/cgroup", "4:memory:/../../elsewhere\n");
         assert_eq!(memory(&tree.0).map(|memory| memory.total), Some(314_572_800));
     }

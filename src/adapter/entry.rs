@@ -1,4 +1,4 @@
-//! What is known of one adapter, as plain data that any part may hold. No wgpu in it.
+//! The description of an adapter as plain data, independent of wgpu.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ pub enum Api {
     Cpu,
 }
 
-/// What kind of part an adapter is.
+/// The kind of an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
@@ -36,7 +36,7 @@ pub struct MemoryLimits {
     pub max_workgroup_storage_bytes: u64,
 }
 
-/// Measured by the speed probe.
+/// Results of the speed probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
     /// Fused multiply-adds counted as two operations, in 10^9 per second.
@@ -45,7 +45,7 @@ pub struct Probe {
     pub copy_gbytes_per_s: f64,
 }
 
-/// Whether the server may use an adapter.
+/// The permission of the server to use an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Usability {
@@ -56,12 +56,12 @@ pub enum Usability {
 /// One adapter, used or not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdapterEntry {
-    /// Stable and printable; what config and the API name it by.
+    /// Stable, printable id, used in the configuration and the API.
     pub id: String,
     pub name: String,
     pub api: Api,
     pub class: Class,
-    /// Vendor by name, or its number in hexadecimal where unknown.
+    /// Name of the vendor, or its number in hexadecimal if unknown.
     pub vendor: String,
     pub vendor_id: u32,
     pub device_id: u32,
@@ -69,29 +69,28 @@ pub struct AdapterEntry {
     pub driver: String,
     pub driver_info: String,
     pub memory: MemoryLimits,
-    /// The card's own memory, or the machine's for the CPU and software adapters; `None` where the
-    /// platform does not tell.
+    /// The card's own memory, or the machine's for the CPU and software adapters; `None` if the
+    /// platform does not report it.
     #[serde(default)]
     pub memory_bytes: Option<u64>,
     pub state: Usability,
-    /// Why it is not used; `None` where it is.
+    /// The reason why it is not used; `None` if it is used.
     pub reason: Option<String>,
-    /// Whether it joins only while nothing else can serve.
+    /// True if it serves only while no other adapter can.
     pub fallback: bool,
-    /// Whether it serves besides, while others start, the models that it answers within their
-    /// targets.
+    /// True if it also serves, while others start, the models that it answers within their targets.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub bridge: bool,
     /// True for a card that no graphics API lists.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub unreachable: bool,
-    /// Outcome of `adapters --probe`.
+    /// Result of `adapters --probe`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub probe: Option<Probe>,
 }
 
 impl AdapterEntry {
-    /// Takes what settings decide from a new listing of the same adapter.
+    /// Copies the fields that depend on settings from a new listing of the same adapter.
     pub fn adopt(&mut self, listed: AdapterEntry) {
         (self.fallback, self.bridge) = (listed.fallback, listed.bridge);
         self.name = listed.name;
@@ -102,16 +101,15 @@ impl AdapterEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Watts {
-    /// With a device open and nothing to do.
+    /// With an open device and no work.
     pub idle: f64,
-    /// Computing.
+    /// While computing.
     pub active: f64,
-    /// Starting.
+    /// While starting.
     pub start: f64,
 }
 
-/// Says which ids named in the settings no adapter has: most likely a slip of the pen, or a card
-/// that is gone.
+/// Logs ids in the settings that no adapter has, which are typing errors or removed cards.
 pub fn warn_of_unknown(entries: &[AdapterEntry], named: &[String]) {
     for id in unknown_ids(entries, named) {
         tracing::warn!(

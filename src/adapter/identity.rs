@@ -1,4 +1,4 @@
-//! Gives each adapter a stable, printable id. Pure: no wgpu, no I/O, no clock.
+//! Stable, printable ids of adapters. Pure: no wgpu, no I/O, no clock.
 //!
 //! An id depends only on the adapters of the same graphics API, so that a worker which
 //! enumerates that one API finds the same ids as the listing, which enumerates them all.
@@ -10,26 +10,26 @@ use std::collections::HashMap;
 /// The id of burn's CPU backend.
 pub const CPU_ID: &str = "cpu";
 
-/// What the driver says of one adapter.
+/// The description of an adapter by its driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     pub api: Api,
     pub class: Class,
     pub name: String,
-    /// PCI vendor id or Khronos vendor id; 0 where the API does not tell (Metal, most of GL).
+    /// PCI vendor id or Khronos vendor id; 0 if the API does not report it (Metal, most of GL).
     pub vendor_id: u32,
-    /// 0 where the API does not tell (Metal, GL).
+    /// 0 if the API does not report it (Metal, GL).
     pub device_id: u32,
     /// `domain:bus:device.function`, such as `0000:01:00.0`.
     pub pci: Option<String>,
     pub driver: String,
     pub driver_info: String,
     pub memory: MemoryLimits,
-    /// The card's own memory; `None` where the platform does not tell.
+    /// The card's own memory; `None` if the platform does not report it.
     pub memory_bytes: Option<u64>,
 }
 
-/// The operating system, as far as it decides which graphics API is preferred.
+/// The operating system, which determines the preferred graphics API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Platform {
     Windows,
@@ -50,7 +50,7 @@ impl Platform {
         }
     }
 
-    /// The API whose adapters have a PCI address as their whole id, without the API's name.
+    /// The API of adapters with only a PCI address as their id, without the API's name.
     const fn pci_api(self) -> Api {
         match self {
             Platform::Windows => Api::Dx12,
@@ -104,15 +104,15 @@ pub fn api_of(id: &str, platform: Platform) -> Option<Api> {
     Some(named.unwrap_or(platform.pci_api()))
 }
 
-/// Indices into `facts`, sorted by what the facts say, so that enumeration order matters only
-/// between adapters which cannot be told apart.
+/// Indices into `facts`, sorted by contents, so that the enumeration order matters only between
+/// indistinguishable adapters.
 pub(crate) fn by_content(facts: &[Facts]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..facts.len()).collect();
     order.sort_by(|&a, &b| compare(&facts[a], &facts[b]));
     order
 }
 
-/// Facts that change with a driver update come last.
+/// Compares facts. Those that change with a driver update come last.
 fn compare(a: &Facts, b: &Facts) -> Ordering {
     let key = |f: &Facts| (f.api, f.class, f.vendor_id, f.device_id, f.memory.max_buffer_bytes);
     key(a)
@@ -144,7 +144,7 @@ fn numbered(facts: &Facts, stem: &str, count: usize) -> String {
     if bare && count == 0 { stem.to_owned() } else { format!("{stem}-{count}") }
 }
 
-/// The API's name as it stands in ids and JSON.
+/// The API's name in ids and JSON.
 pub const fn api_name(api: Api) -> &'static str {
     match api {
         Api::Vulkan => "vulkan",
@@ -161,15 +161,15 @@ fn api_named(name: &str) -> Option<Api> {
         .find(|&api| api_name(api) == name)
 }
 
-/// Whether this is a translation layer that runs Vulkan on D3D12 (Mesa's Dozen).
+/// True for the translation layer that runs Vulkan on D3D12 (Mesa's Dozen).
 pub fn is_dozen(facts: &Facts) -> bool {
     facts.api == Api::Vulkan
         && (facts.driver.to_lowercase().contains("dozen")
             || facts.name.starts_with("Microsoft Direct3D12 ("))
 }
 
-/// The card's name without what differs between APIs and drivers: lower case, the card inside a
-/// translation layer's name, no text in parentheses, no `/PCIe/SSE2`, no leading `Mesa`.
+/// The card's name without parts that differ between APIs and drivers: lower case, the card inside
+/// a translation layer's name, no text in parentheses, no `/PCIe/SSE2`, no leading `Mesa`.
 pub fn normalised_name(name: &str) -> String {
     let name = name.to_lowercase();
     let inner = translated(&name).unwrap_or(&name);
@@ -202,7 +202,7 @@ fn without_parentheses(text: &str) -> String {
     kept
 }
 
-/// The vendor's name, or its number in hexadecimal where it is not known here.
+/// The vendor's name, or its number in hexadecimal if it is unknown.
 pub fn vendor_name(vendor_id: u32) -> String {
     let known = match vendor_id {
         0x1002 | 0x1022 => "AMD",
@@ -226,7 +226,7 @@ pub fn vendor_name(vendor_id: u32) -> String {
     known.to_owned()
 }
 
-/// The vendor of an adapter, read from its name where the API gives no number.
+/// The vendor of an adapter, taken from its name if the API reports no number.
 pub fn vendor_of(facts: &Facts) -> String {
     if facts.vendor_id != 0 {
         return vendor_name(facts.vendor_id);

@@ -1,6 +1,6 @@
 //! Size of a memory and the bytes of it that are in use.
 
-/// Bytes of a memory, and bytes of it that all programs together use.
+/// The size of a memory, and the bytes of it that all programs together use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InUse {
     pub total: u64,
@@ -8,7 +8,7 @@ pub struct InUse {
 }
 
 impl InUse {
-    /// The smaller memory of the two, with the less that is left of both.
+    /// The smaller of both sizes, with the smaller of both free amounts.
     pub(super) fn within(self, other: InUse) -> InUse {
         let total = self.total.min(other.total);
         let left = |memory: InUse| memory.total.saturating_sub(memory.used);

@@ -1,5 +1,6 @@
-//! The adapters of a machine as plain data: names, limits, memory and sensors, the choice of those
-//! that are used, and the locks that keep two servers off one adapter. The crate `device` opens them.
+//! The adapters of a machine as plain data: names, limits, memory and sensors, the selection of
+//! those that are used, and locks that prevent two servers from using one adapter. The crate
+//! `device` opens adapters.
 
 pub mod cgroup;
 pub mod entry;

@@ -1,26 +1,27 @@
 //! Locks of adapters: one worker per adapter on the whole machine, across servers and users.
 //!
-//! A lock is a lock on a file in a folder that all users may share. The system releases it with the
-//! process. The file may belong to another user, and another user may have made something else of
-//! its name: a file that is there is opened for reading only, links are not followed, and nothing
-//! is ever written.
+//! A lock is a file lock in a folder that all users share. The system releases it when the process
+//! exits. The file may belong to another user, and another user may have created something else
+//! under its name. Therefore an existing file is opened only for reading, links are not followed,
+//! and nothing is ever written.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// Holds an adapter for this process's life.
+/// The lock of an adapter, held until dropped or until the process exits.
 #[derive(Debug)]
 pub struct AdapterLock {
     file: File,
 }
 
-/// Why an adapter could not be locked.
+/// The reason why an adapter could not be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error("another concertina on this machine uses this adapter (lock {0})")]
     Held(String),
-    /// Something that cannot be locked has the name of this adapter's file. Others can be locked.
+    /// The name of this adapter's lock file is used by something that cannot be locked. Other
+    /// adapters can be locked.
     #[error("failed to lock {0}: {1}; remove it, or set lock_dir to another folder")]
     Unusable(String, io::Error),
     #[error("failed to lock {0}: {1}; set lock_dir to another folder")]
@@ -47,19 +48,19 @@ impl AdapterLock {
 }
 
 impl Drop for AdapterLock {
-    /// Releases the lock itself, not only this handle: a process that is being started by another
-    /// thread holds a copy of every handle until its program is loaded.
+    /// Releases the lock itself, not only this handle: a process that another thread is starting
+    /// has a copy of every handle until its program is loaded.
     fn drop(&mut self) {
-        // An error leaves the lock to the end of the process, which the next to take it is told.
+        // After an error the lock is held until the process exits; others get `LockError::Held`.
         let _ = self.file.unlock();
     }
 }
 
-/// Makes the folder for locks, if it is missing, so that all users can make files in it and none
-/// can remove those of another.
+/// Creates the folder for locks if it is missing. All users can create files in it, but not remove
+/// those of others.
 ///
 /// # Errors
-/// If it cannot be made.
+/// If it cannot be created.
 pub fn make_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -69,16 +70,16 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
     }
     match fs::create_dir(folder) {
         Ok(()) => share_folder(folder),
-        // Another server has made it meanwhile.
+        // Another server has created it in the meantime.
         Err(_) if folder.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Makes a file in the folder, and removes it again.
+/// Checks that files can be created in the folder, with a file that is removed again.
 ///
 /// # Errors
-/// If that fails, as in a folder that this user may not write to.
+/// If that fails, for example because this user cannot write to the folder.
 pub fn try_folder(folder: &Path) -> io::Result<()> {
     let number = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
     let path = probe_file(folder, number);
@@ -90,17 +91,17 @@ fn probe_file(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("concertina-{number:016x}.trial"))
 }
 
-/// Opens a lock file; makes it if there is none.
+/// Opens a lock file; creates it if it is missing.
 ///
 /// The kernel may refuse `O_CREAT` for a file of another user in a folder such as `/run/lock`
-/// (`fs.protected_regular`), so a file that is there is opened without it.
+/// (`fs.protected_regular`), so an existing file is opened without it.
 fn open(path: &Path) -> io::Result<File> {
     match open_existing(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         opened => return opened,
     }
     match create(path) {
-        // Another server has made it meanwhile; or it is a link to nothing.
+        // Another server has created it in the meantime, or it is a dangling link.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => open_existing(path),
         created => created,
     }
@@ -117,14 +118,14 @@ fn open_existing(path: &Path) -> io::Result<File> {
     Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"))
 }
 
-/// Makes a new file that all users may read, and so lock.
+/// Creates a file that all users can read, and therefore lock.
 fn create(path: &Path) -> io::Result<File> {
     let file = File::options().write(true).create_new(true).open(path)?;
     share_file(&file)?;
     Ok(file)
 }
 
-/// Neither follows a link nor waits for the writer of a pipe.
+/// Options that neither follow links nor wait for the writer of a pipe.
 #[cfg(unix)]
 fn without_links(options: &mut OpenOptions) {
     use rustix::fs::OFlags;
@@ -132,11 +133,11 @@ fn without_links(options: &mut OpenOptions) {
     options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
 }
 
-/// Links need rights there that ordinary users do not have.
+/// On other platforms ordinary users have no right to create links.
 #[cfg(not(unix))]
 fn without_links(_options: &mut OpenOptions) {}
 
-/// Whatever the umask is.
+/// Sets the mode independently of the umask.
 #[cfg(unix)]
 fn share_file(file: &File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -247,7 +248,7 @@ mod tests {
             let lock = AdapterLock::take(&made, CARD).unwrap();
             assert_eq!((mode(&made), mode(&made.join(FILE))), (0o1777, 0o644));
             drop(lock);
-            // A folder that is there keeps its mode.
+            // An existing folder keeps its mode.
             fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
             AdapterLock::take(&made, CARD).unwrap();
             assert_eq!(mode(&made), 0o755);
@@ -305,7 +306,7 @@ mod tests {
             }
             let folder = Folder::new("users");
             let as_nobody = || {
-                // The program file may lie in a folder that only its owner may enter.
+                // The program file may be in a folder that only its owner can enter.
                 let mut command = Command::new("/proc/self/exe");
                 let test = "lock::tests::hostile::as_another_user";
                 command.args(["--exact", test, "--ignored", "--nocapture"]);
@@ -319,7 +320,7 @@ mod tests {
             assert!(as_nobody().contains("another concertina on this machine"));
             drop(held);
             assert!(as_nobody().contains("locked"));
-            // A folder of root is good for locks that root has made, and for no others.
+            // In a folder of root, other users can only use locks that root has created.
             fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o755)).unwrap();
             assert!(as_nobody().contains("locked"));
             fs::remove_file(folder.0.join(FILE)).unwrap();

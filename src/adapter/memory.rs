@@ -1,19 +1,18 @@
-//! How much memory a card has of its own, from what the operating system tells. No graphics API
-//! tells it without unsafe code, and buffer limits say nothing of it.
+//! The memory size of cards and of the machine, as reported by the operating system. Graphics APIs
+//! report it only through unsafe code, and buffer limits do not depend on it.
 
 use crate::cgroup;
 use crate::entry::{Api, Class};
 use crate::in_use::InUse;
 use std::path::Path;
 
-/// Where Linux describes the devices on the PCI bus.
+/// The folder in which Linux describes the devices on the PCI bus.
 const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 
-/// Memory that an adapter's tensors can live in, in bytes; `None` where the platform does not tell.
+/// The memory for an adapter's tensors, in bytes; `None` if the platform does not report it.
 ///
-/// A card's own memory; for the CPU and software adapters that of the machine or of the container
-/// (control group) that this process is in. `pci` is an address
-/// such as `0000:01:00.0`.
+/// For a card its own memory; for the CPU and software adapters that of the machine or of this
+/// process's container (control group). `pci` is an address such as `0000:01:00.0`.
 pub fn bytes_of(api: Api, class: Class, pci: Option<&str>) -> Option<u64> {
     if api == Api::Cpu || class == Class::Software {
         return host_bytes();
@@ -21,10 +20,10 @@ pub fn bytes_of(api: Api, class: Class, pci: Option<&str>) -> Option<u64> {
     card_bytes(Path::new(PCI_DEVICES), class, pci?)
 }
 
-/// Where Linux describes the memory of the machine.
+/// The file in which Linux describes the memory of the machine.
 const MEMINFO: &str = "/proc/meminfo";
 
-/// Memory that this process may have: that of the machine, or less where its control groups (a
+/// The memory available to this process: that of the machine, or less if its control groups (a
 /// container) limit it.
 pub fn host_bytes() -> Option<u64> {
     let machine = total(&std::fs::read_to_string(MEMINFO).ok()?)?;
@@ -32,14 +31,15 @@ pub fn host_bytes() -> Option<u64> {
     Some(group.map_or(machine, |group| machine.min(group)))
 }
 
-/// The same, and how much of it programs could not have without that others lose it.
+/// The same, with the part of it that is in use and cannot be allocated without taking it from
+/// programs.
 pub fn host_in_use() -> Option<InUse> {
     let machine = in_use(&std::fs::read_to_string(MEMINFO).ok()?)?;
     Some(cgroup::memory(Path::new("/")).map_or(machine, |group| machine.within(group)))
 }
 
-/// The number of processes of this control group and of the machine that the kernel has killed as
-/// memory ran out.
+/// The number of processes of this control group and of the machine that the kernel has killed
+/// because memory ran out.
 pub fn kills() -> u64 {
     cgroup::kills(Path::new("/"))
 }
@@ -59,8 +59,8 @@ fn bytes(meminfo: &str, name: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// What the amdgpu driver tells. A card without memory of its own has a part of the machine's set
-/// aside and borrows the rest.
+/// The memory of a card, as reported by the amdgpu driver. An integrated card uses a reserved part
+/// of the machine's memory and can borrow more.
 fn card_bytes(devices: &Path, class: Class, pci: &str) -> Option<u64> {
     // The address comes from a driver and becomes a path.
     let plain = pci.chars().all(|c| c.is_ascii_hexdigit() || c == ':' || c == '.');
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(bytes(Class::Discrete, "0000:0a:00.0"), Some(17_163_091_968));
         assert_eq!(bytes(Class::Integrated, "0000:0a:00.0"), Some(17_163_092_968));
         assert_eq!(bytes(Class::Discrete, "0000:0b:00.0"), None);
-        // Neither out of the folder nor to nothing.
+        // The path must not leave the folder.
         for odd in ["..", "0000:0a:00.0/../0000:0a:00.0", "", "."] {
             assert_eq!(bytes(Class::Discrete, odd), None, "{odd}");
         }

@@ -1,11 +1,11 @@
-//! Distinct names of adapters: two equal cards cannot be told apart by what their drivers say.
+//! Distinct names of adapters, since drivers give two equal cards the same name.
 
 use crate::entry::AdapterEntry;
 use std::collections::BTreeMap;
 
-/// Names adapters: those in `given` (by id) as there, equal ones of one graphics API with the bus
-/// and device of their PCI address, or with a number in the order of their ids where that is
-/// unknown. Other APIs list the same cards again, under the same names.
+/// Makes names distinct. Adapters in `given` (by id) get the name there. Equal names of one
+/// graphics API get the bus and device of the PCI address as a suffix, or a number in the order of
+/// ids if the address is unknown. Other APIs list the same cards again, under the same names.
 pub fn distinguish(entries: &mut [AdapterEntry], given: &BTreeMap<String, String>) {
     let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (at, entry) in entries.iter().enumerate() {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_cards_are_told_apart_by_address_or_number() {
+    fn equal_cards_are_distinguished_by_address_or_number() {
         let mut entries = twins([Some("0000:01:00.0"), Some("0000:41:00.0")]);
         distinguish(&mut entries, &BTreeMap::new());
         let text = names(&entries);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_card_keeps_its_name_where_it_is_the_only_one_and_has_the_operators_where_there_is_one() {
+    fn unique_card_keeps_its_name_unless_the_operator_gives_one() {
         let mut entries = select(&with_cpu(hybrid_laptop()), &Rules::default());
         let before = entries.clone();
         distinguish(&mut entries, &BTreeMap::new());

@@ -1,4 +1,4 @@
-//! Decides which adapters are used, each card once, and says why the others are not. Pure.
+//! Selection of the adapters to use, each card once, with reasons for the others. Pure.
 
 use crate::entry::{AdapterEntry, Api, Class, Usability};
 use crate::identity::{
@@ -7,11 +7,11 @@ use crate::identity::{
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 
-/// Smallest buffer an adapter must allow unless config says otherwise: burn keeps each tensor in
+/// Default of the smallest buffer that an adapter must allow: burn keeps each tensor in
 /// one buffer, and below this not even a small network's weights fit.
 pub const MIN_BUFFER_BYTES_DEFAULT: u64 = 32 << 20;
 
-/// Whether software rasterizers (lavapipe, SwiftShader, WARP) may be used.
+/// Permission to use software rasterizers (lavapipe, SwiftShader, WARP).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Software {
@@ -20,31 +20,31 @@ pub enum Software {
     Allow,
 }
 
-/// When burn's CPU backend is used.
+/// The rule for the use of burn's CPU backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum CpuRule {
     /// While other adapters start, for the models that it answers within their targets; for other
-    /// models only while nothing else can serve.
+    /// models only while no other adapter can serve.
     #[default]
     Auto,
-    /// Only while nothing else can serve; the scheduler decides when that is.
+    /// Only while no other adapter can serve, as decided by the scheduler.
     Fallback,
     Always,
     Never,
 }
 
-/// What the operator allows, already checked.
+/// The validated rules of the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     pub platform: Platform,
     pub software: Software,
-    /// Whether OpenGL adapters may be used.
+    /// True if OpenGL adapters may be used.
     pub gl: bool,
     pub cpu: CpuRule,
-    /// Ids of the only graphics adapters to use; empty means all. The CPU is ruled by `cpu`.
+    /// Ids of the only graphics adapters to use; empty means all. `cpu` applies to the CPU.
     pub only: Vec<String>,
-    /// Ids of adapters not to use. An excluded card does not come back over another API.
+    /// Ids of adapters not to use. An excluded card is not used over another API either.
     pub exclude: Vec<String>,
     /// Smallest buffer and storage binding that an adapter must allow.
     pub min_buffer_bytes: u64,
@@ -66,9 +66,9 @@ impl Default for Rules {
 
 /// One entry per given adapter: the used ones first, then those not used, with their reasons.
 ///
-/// Within both halves the order is by class (discrete first), then by id. The fallback flag of
-/// the CPU under [`CpuRule::Auto`] and [`CpuRule::Fallback`] does not depend on what else there is: the scheduler decides
-/// when it joins.
+/// Within both halves the order is by class (discrete first), then by id. The fallback flag of the
+/// CPU under [`CpuRule::Auto`] and [`CpuRule::Fallback`] does not depend on what else there is: the
+/// scheduler decides when it joins.
 pub fn select(facts: &[Facts], rules: &Rules) -> Vec<AdapterEntry> {
     let ids = identify(facts, rules.platform);
     let leaders = leaders(facts, &ids, rules);
@@ -113,7 +113,7 @@ fn entry(facts: &Facts, id: &str, reason: Option<String>, rules: &Rules) -> Adap
     }
 }
 
-/// Why the adapter that stands for its card is not used; `None` if it is used.
+/// The reason why the adapter that represents its card is not used; `None` if it is used.
 fn unused_reason(facts: &Facts, id: &str, rules: &Rules) -> Option<String> {
     let named = |ids: &[String]| ids.iter().any(|other| other == id);
     if named(&rules.exclude) {
@@ -132,7 +132,7 @@ fn unused_reason(facts: &Facts, id: &str, rules: &Rules) -> Option<String> {
     unfit(facts, rules)
 }
 
-/// Why an adapter could not serve even if the operator wanted it to.
+/// The reason why an adapter cannot serve even if the rules allow it.
 fn unfit(facts: &Facts, rules: &Rules) -> Option<String> {
     if facts.api == Api::Gl && !rules.gl {
         return Some("OpenGL is off; set adapters.gl = true to use it".to_owned());
@@ -149,8 +149,8 @@ fn mib(bytes: u64) -> String {
     if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.1}") }
 }
 
-/// For each adapter the one that stands for its card: one that the operator named, else one
-/// that can serve, else the one over the best API.
+/// For each adapter the one that represents its card: one that the operator named, else one that
+/// can serve, else the one over the best API.
 fn leaders(facts: &[Facts], ids: &[String], rules: &Rules) -> Vec<usize> {
     let mut leaders = vec![0; facts.len()];
     for card in cards(facts, rules.platform) {
@@ -172,8 +172,8 @@ fn rank(facts: &Facts, platform: Platform) -> u8 {
     if is_dozen(facts) { DOZEN } else { platform.rank(facts.api) }
 }
 
-/// Groups adapters into cards, going from the best API to the worst. Adapters of one API are
-/// never put together: two equal cards look exactly like one card listed twice.
+/// Groups adapters into cards, from the best API to the worst. Adapters of one API are never
+/// merged: two equal cards look exactly like one card that is listed twice.
 fn cards(facts: &[Facts], platform: Platform) -> Vec<Vec<usize>> {
     let mut cards: Vec<Vec<usize>> = Vec::new();
     let mut rest = by_content(facts);
@@ -191,7 +191,8 @@ fn add_layer(facts: &[Facts], layer: &[usize], cards: &mut Vec<Vec<usize>>) {
     for (slot, &index) in layer.iter().enumerate() {
         let same = |card: usize| same_address(&facts[cards[card][0]], &facts[index]);
         let free = |card: usize| !homes.contains(&Some(card));
-        // An address that two cards claim (DX12 repeats one) is shared out before it is doubled.
+        // If two cards have the same address (DX12 repeats one), each is assigned to another card
+        // first.
         homes[slot] = (0..older)
             .find(|&card| same(card) && free(card))
             .or_else(|| (0..older).find(|&card| same(card)));
@@ -215,14 +216,14 @@ fn same_address(a: &Facts, b: &Facts) -> bool {
     a.pci.is_some() && a.pci == b.pci
 }
 
-/// Equal model, and no two addresses that prove them different cards.
+/// True for equal models, unless their addresses prove that they are different cards.
 fn likely_same(facts: &[Facts], a: usize, b: usize) -> bool {
     let proven = |index: usize| facts[index].pci.is_some() && !address_repeated(facts, index);
     let different = proven(a) && proven(b) && facts[a].pci != facts[b].pci;
     !different && same_model(&facts[a], &facts[b])
 }
 
-/// Whether another adapter of the same API claims the same address, so that it proves nothing.
+/// True if another adapter of the same API has the same address, which proves nothing then.
 fn address_repeated(facts: &[Facts], index: usize) -> bool {
     let claims = |other: &&Facts| {
         other.api == facts[index].api && other.pci == facts[index].pci && !is_dozen(other)
@@ -230,9 +231,10 @@ fn address_repeated(facts: &[Facts], index: usize) -> bool {
     facts.iter().filter(claims).count() > 1
 }
 
-/// Equal normalised name, vendor and device; a number that the API cannot tell matches any.
+/// True for equal normalised name, vendor and device; a number that the API does not report matches
+/// any.
 ///
-/// The processor is no card, although an Apple one bears the name of the GPU beside it.
+/// The processor is not a card, although an Apple processor has the same name as its GPU.
 fn same_model(a: &Facts, b: &Facts) -> bool {
     let name = normalised_name(&a.name);
     let graphics = a.api != Api::Cpu && b.api != Api::Cpu;

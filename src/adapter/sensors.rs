@@ -1,9 +1,9 @@
-//! What Linux tells of a card without any driver library: power, temperature, utilisation, memory.
+//! Readings of a card from Linux without a driver library: power, temperature, utilisation, memory.
 //!
 //! Files in sysfs by PCI address: `gpu_busy_percent` and `mem_info_vram_*` of amdgpu, and the
 //! kernel's hardware monitors (`Documentation/hwmon/sysfs-interface.rst`: `power1_average` or
 //! `power1_input` in microwatts, `energy1_input` in microjoules, `temp1_input` in thousandths of a
-//! degree), which amdgpu, i915 and xe have. A card that sleeps is left asleep: reading a monitor
+//! degree), which amdgpu, i915 and xe have. A suspended card is not read, since reading a monitor
 //! would wake it.
 
 use serde::{Deserialize, Serialize};
@@ -11,28 +11,28 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where Linux describes the devices on the PCI bus.
+/// The folder in which Linux describes the devices on the PCI bus.
 const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 
-/// What the platform tells of a card now. `None` is unknown, which is not 0.
+/// The current readings of a card. `None` means unknown, which differs from 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
-    /// Share of the time that the card was busy, between 0 and 1, whoever kept it busy.
+    /// Share of the time that the card was busy with any program, between 0 and 1.
     pub utilisation: Option<f64>,
-    /// Of the whole card.
+    /// Power of the whole card.
     pub power_watts: Option<f64>,
     pub temperature_celsius: Option<f64>,
-    /// The card's own memory in use, by everybody.
+    /// The card's own memory in use by all programs.
     pub memory_used_bytes: Option<u64>,
     pub memory_total_bytes: Option<u64>,
-    /// It is in a low-power state and was not woken to be read.
+    /// True if the card is in a low-power state and was not woken for the reading.
     pub asleep: bool,
-    /// Who told: the kernel's driver (`amdgpu`, `i915`, …), or `nvml`.
+    /// The source: the kernel's driver (`amdgpu`, `i915`, …), or `nvml`.
     pub source: String,
 }
 
 impl Reading {
-    /// Whether it says anything.
+    /// True without any reading.
     pub fn is_empty(&self) -> bool {
         let readings = [self.utilisation, self.power_watts, self.temperature_celsius];
         let bytes = [self.memory_used_bytes, self.memory_total_bytes];
@@ -40,16 +40,16 @@ impl Reading {
     }
 }
 
-/// Reads one card again and again.
+/// A card that is read periodically.
 #[derive(Debug)]
 pub struct SensorCard {
     folder: PathBuf,
-    /// The last count of microjoules, and when it was read.
+    /// The last value of the energy counter in microjoules, and its time.
     energy: Option<(u64, Duration)>,
 }
 
 impl SensorCard {
-    /// The card with this PCI address, such as `0000:01:00.0`. `None` if that is no address.
+    /// The card with this PCI address, such as `0000:01:00.0`. `None` if the address is invalid.
     pub fn at(pci: &str) -> Option<SensorCard> {
         SensorCard::in_folder(Path::new(PCI_DEVICES), pci)
     }
@@ -61,7 +61,7 @@ impl SensorCard {
         safe.then(|| SensorCard { folder: devices.join(pci), energy: None })
     }
 
-    /// What there is to know at this moment of the server's life; `None` if there is nothing.
+    /// The readings at the time `now` since the server's start; `None` if there are none.
     pub fn read(&mut self, now: Duration) -> Option<Reading> {
         let source = self.driver()?;
         if text(&self.folder.join("power/runtime_status")).as_deref() == Some("suspended") {
@@ -94,12 +94,12 @@ impl SensorCard {
         number(&self.folder.join(name))
     }
 
-    /// Watts since the last reading, from a counter of energy.
+    /// Average power in watts since the last reading, from an energy counter.
     fn spent(&mut self, energy: Option<u64>, now: Duration) -> Option<f64> {
         let last = std::mem::replace(&mut self.energy, energy.map(|energy| (energy, now)));
         let ((before, then), energy) = last.zip(energy)?;
         let seconds = now.checked_sub(then)?.as_secs_f64();
-        // A counter that started anew says nothing.
+        // A counter that was reset gives no value.
         let micro = energy.checked_sub(before)?;
         (seconds > 0.0).then(|| micro as f64 / 1e6 / seconds)
     }
@@ -157,7 +157,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn amdgpu_tells_everything() {
+    fn amdgpu_reports_all_readings() {
         let devices = Devices::new("amd", "amdgpu");
         for (name, value) in [
             ("power/runtime_status", "active"),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_told_is_unknown() {
+    fn missing_readings_are_unknown() {
         let devices = Devices::new("bare", "vfio-pci");
         assert_eq!(devices.card().read(SECOND), None);
         devices.write("gpu_busy_percent", "many");

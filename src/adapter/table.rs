@@ -1,4 +1,4 @@
-//! What `concertina adapters` prints.
+//! The output of `concertina adapters`.
 
 use crate::entry::{AdapterEntry, Api, Class, Probe, Usability};
 use crate::identity::api_name;
@@ -6,12 +6,12 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table};
 use types::escape;
 
-/// Columns of a common terminal; longer cells wrap.
+/// Width of the table; longer cells wrap.
 const WIDTH: u16 = 100;
-/// Place of the one column in [`header`] whose cells may wrap.
+/// Index in [`header`] of the only column with cells that may wrap.
 const NAME_COLUMN: usize = 1;
 
-/// A table for people: every adapter, and below it why some are not used.
+/// The table of all adapters, and below it the reasons why some are not used.
 pub fn render_table(entries: &[AdapterEntry]) -> String {
     let probed = entries.iter().any(|entry| entry.probe.is_some());
     let mut table = Table::new();
@@ -22,7 +22,7 @@ pub fn render_table(entries: &[AdapterEntry]) -> String {
     }
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
-        // Ids are for copying and figures for comparing: neither may wrap.
+        // Ids must be easy to copy and numbers easy to compare, so neither wraps.
         if index != NAME_COLUMN {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
@@ -62,7 +62,7 @@ fn dash() -> String {
     "-".to_owned()
 }
 
-/// Driver and version; some APIs tell only one of the two, Metal neither.
+/// Driver and version; some APIs report only one of the two, Metal neither.
 fn driver(entry: &AdapterEntry) -> String {
     format!("{} {}", entry.driver, entry.driver_info).trim().to_owned()
 }
@@ -96,7 +96,7 @@ fn bytes(bytes: u64) -> String {
     const MIB: f64 = 1_048_576.0;
     match bytes as f64 / MIB {
         0.0 => dash(),
-        // Some drivers give the largest number there is, to say that they set no limit.
+        // Some drivers report the largest number if they have no limit.
         huge if huge > 1e9 => "no limit".to_owned(),
         large if large >= 1024.0 => format!("{:.1} GiB", large / 1024.0),
         small => format!("{small:.0} MiB"),
@@ -107,7 +107,7 @@ fn rate(value: f64) -> String {
     if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") }
 }
 
-/// The reasons, and what `bridge` and `fallback` mean where they occur.
+/// The reasons, and explanations of `bridge` and `fallback` if they occur.
 fn notes(entries: &[AdapterEntry]) -> String {
     let mut text = String::new();
     for entry in entries {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_drivers_is_told_so() {
+    fn table_of_a_machine_without_drivers_has_a_note() {
         let text = render_table(&select(&with_cpu(Vec::new()), &Rules::default()));
         assert!(text.contains("no graphics driver found"), "{text}");
     }

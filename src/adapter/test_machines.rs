@@ -1,4 +1,4 @@
-//! Mixed boxes from people's bug reports, and what identity and selection must make of them.
+//! Machines from bug reports, with their expected ids and selection of adapters.
 
 use crate::entry::{AdapterEntry, Api, Class, MemoryLimits, Usability, unknown_ids};
 use crate::identity::{CPU_ID, Facts, Platform, api_of, identify};
@@ -84,7 +84,7 @@ fn a_hybrid_laptop_on_linux_uses_both_gpus() {
 
 #[test]
 fn a_hybrid_laptop_on_windows_uses_each_gpu_once_over_dx12() {
-    // As people report it: Vulkan gives no address there and has the classes the wrong way round.
+    // As in bug reports: Vulkan reports no address there and swaps the classes.
     let vulkan_iris = Facts { class: Class::Discrete, ..iris(Api::Vulkan) };
     let vulkan_rtx = Facts { class: Class::Integrated, ..rtx(Api::Vulkan) };
     let dx12 = [at("0000:00:02.0", iris(Api::Dx12)), at("0000:01:00.0", rtx(Api::Dx12))];
@@ -137,7 +137,7 @@ fn one_card_over_vulkan_and_gl_is_one() {
 }
 
 #[test]
-fn dozen_is_the_card_that_it_translates_to() {
+fn dozen_is_merged_with_the_card_that_it_translates_to() {
     let dozen = Facts {
         name: "Microsoft Direct3D12 (NVIDIA GeForce RTX 4070 Laptop GPU)".to_owned(),
         driver: "Dozen".to_owned(),
@@ -146,7 +146,7 @@ fn dozen_is_the_card_that_it_translates_to() {
     let windows_box = [dozen.clone(), rtx(Api::Vulkan), at("0000:01:00.0", rtx(Api::Dx12))];
     let entries = select(&windows_box, &windows());
     assert_eq!(used(&entries), ["pci-0000:01:00.0"]);
-    // Beside native Vulkan alone it loses too, and on its own (WSL) it is the only way in.
+    // Native Vulkan alone also has precedence over it; without both (WSL) it is used.
     let native = select(&[dozen.clone(), at("0000:01:00.0", rtx(Api::Vulkan))], &linux());
     assert_eq!(used(&native), ["pci-0000:01:00.0"]);
     assert_eq!(reason(&native, "vulkan-10de-2860-0"), "same card as pci-0000:01:00.0");
@@ -155,20 +155,21 @@ fn dozen_is_the_card_that_it_translates_to() {
 
 #[test]
 fn a_driver_listed_twice_stays_two_adapters_of_its_api() {
-    // Not merged on purpose: it looks like two equal cards, and hiding a card is the worse error.
+    // Not merged on purpose: the adapters look like two equal cards, and hiding a card would be
+    // worse.
     let twice = [at("0000:01:00.0", rtx(Api::Vulkan)), at("0000:01:00.0", rtx(Api::Vulkan))];
     assert_eq!(used(&select(&twice, &linux())), ["pci-0000:01:00.0", "pci-0000:01:00.0-1"]);
-    // A better API that lists the card once settles it: both are that card.
+    // If a preferred API lists the card once, both are that card.
     let facts = [twice.to_vec(), vec![at("0000:01:00.0", rtx(Api::Dx12))]].concat();
     assert_eq!(used(&select(&facts, &windows())), ["pci-0000:01:00.0"]);
-    // And the operator can name the one to leave out.
+    // The operator can also exclude one of them.
     let exclude = vec!["pci-0000:01:00.0-1".to_owned()];
     let entries = select(&twice, &Rules { exclude, ..linux() });
     assert_eq!(used(&entries), ["pci-0000:01:00.0"]);
 }
 
 #[test]
-fn four_equal_cards_that_only_differ_in_nothing_are_four() {
+fn four_identical_cards_are_four_adapters() {
     let facts = vec![mi(Api::Metal); 4];
     assert_eq!(used(&select(&facts, &rules(Platform::Apple))).len(), 4);
 }
@@ -226,7 +227,7 @@ fn an_excluded_card_does_not_come_back_over_another_api() {
     let facts = [at("0000:01:00.0", rtx(Api::Dx12)), rtx(Api::Vulkan)];
     let exclude = vec!["pci-0000:01:00.0".to_owned()];
     assert!(used(&select(&facts, &Rules { exclude, ..windows() })).is_empty());
-    // Whoever wants the other API names it.
+    // The other API is used if its id is named.
     let only = vec!["vulkan-10de-2860-0".to_owned()];
     let entries = select(&facts, &Rules { only, ..windows() });
     assert_eq!(used(&entries), ["vulkan-10de-2860-0"]);
@@ -261,7 +262,7 @@ fn gl_is_used_only_when_it_is_on() {
     assert_eq!(used(&select(&facts, &Rules { gl: true, ..linux() })), ["gl-14e4-0000-0"]);
 }
 
-/// Any box: few values, so that equal ones are common.
+/// A random machine with few different values, so that equal adapters are common.
 fn any_facts() -> impl Strategy<Value = Facts> {
     let apis = [Api::Vulkan, Api::Vulkan, Api::Metal, Api::Dx12, Api::Gl];
     let names = ["A", "a (x)", "B", "Microsoft Direct3D12 (A)", "llvmpipe"];
@@ -290,7 +291,7 @@ fn any_platform() -> impl Strategy<Value = Platform> {
 
 proptest! {
     #[test]
-    fn ids_are_unique_and_tell_their_api(
+    fn ids_are_unique_and_contain_their_api(
         facts in prop::collection::vec(any_facts(), 0..12), platform in any_platform(),
     ) {
         let ids = identify(&facts, platform);
@@ -315,7 +316,7 @@ proptest! {
     }
 
     #[test]
-    fn enumeration_order_does_not_decide_who_is_who(
+    fn ids_do_not_depend_on_the_enumeration_order(
         (facts, shuffled) in prop::collection::vec(any_facts(), 0..10)
             .prop_flat_map(|facts| (Just(facts.clone()), Just(facts).prop_shuffle())),
         platform in any_platform(),

@@ -1,5 +1,6 @@
-//! Cards of this machine that no graphics API lists, with the reason that can be found and what to
-//! do. Linux tells of them in `/sys/bus/pci/devices` and `/dev/dri`; other systems list all cards.
+//! Cards of this machine that no graphics API lists, with the probable reason and a remedy. Linux
+//! lists them in `/sys/bus/pci/devices` and `/dev/dri`; on other systems graphics APIs list all
+//! cards.
 
 use crate::entry::{AdapterEntry, Api, Class, MemoryLimits, Usability};
 use crate::identity::{Facts, vendor_name};
@@ -8,12 +9,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// PCI vendors of cards that compute. Others (the graphics of server boards and of virtual
-/// machines) show a picture only.
+/// machines) only drive displays.
 const NVIDIA: u32 = 0x10de;
 const AMD: u32 = 0x1002;
 const INTEL: u32 = 0x8086;
 
-/// Where Vulkan's loader looks for the drivers that are installed ("Driver Discovery" in its
+/// Folders in which Vulkan's loader searches for installed drivers ("Driver Discovery" in its
 /// documentation of drivers).
 const MANIFESTS: [&str; 4] = [
     "usr/share/vulkan/icd.d",
@@ -22,10 +23,10 @@ const MANIFESTS: [&str; 4] = [
     "usr/lib/x86_64-linux-gnu/GL/vulkan/icd.d",
 ];
 
-/// Variables that name the drivers instead.
+/// Variables that name the drivers explicitly.
 const NAMED_DRIVERS: [&str; 2] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
 
-/// A card as the kernel describes it.
+/// A card as listed by the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct ListedCard {
     /// `None` for a device file that belongs to no PCI device.
@@ -47,8 +48,8 @@ struct Surroundings<'a> {
     may_open: &'a dyn Fn(&Path) -> bool,
 }
 
-/// The cards that none of the adapters in `facts` is.
-#[allow(clippy::disallowed_methods, reason = "variables of Vulkan's loader are no settings")]
+/// The cards that no adapter in `facts` represents.
+#[allow(clippy::disallowed_methods, reason = "variables of Vulkan's loader are not settings")]
 pub fn cards(facts: &[Facts]) -> Vec<AdapterEntry> {
     let surroundings = Surroundings {
         root: Path::new("/"),
@@ -65,7 +66,8 @@ impl Surroundings<'_> {
         unlisted.map(|card| card.entry(self.reason(card))).collect()
     }
 
-    /// Cards on the PCI bus, then render nodes without one (in a container, or on a board).
+    /// Cards on the PCI bus, then render nodes without a PCI device (in a container, or on a
+    /// board).
     fn cards(&self) -> Vec<ListedCard> {
         let mut cards: Vec<ListedCard> = names(&self.path("sys/bus/pci/devices"))
             .into_iter()
@@ -84,7 +86,7 @@ impl Surroundings<'_> {
         self.root.join(path)
     }
 
-    /// A display controller of a vendor whose cards compute.
+    /// A display controller of a vendor of cards that compute.
     fn controller(&self, address: String) -> Option<ListedCard> {
         let folder = self.path("sys/bus/pci/devices").join(&address);
         let is_display = number(&folder.join("class"))? >> 16 == 0x03;
@@ -103,7 +105,7 @@ impl Surroundings<'_> {
     }
 
     /// A render node that belongs to no display controller; `None` for the nodes of drivers that
-    /// only show a picture.
+    /// only drive displays.
     fn loose(&self, node: String) -> Option<ListedCard> {
         let device = self.path("sys/class/drm").join(&node).join("device");
         let driver = link(&device.join("driver"));
@@ -115,7 +117,7 @@ impl Surroundings<'_> {
         Some(ListedCard { pci: None, vendor, device: number, driver, node: Some(node) })
     }
 
-    /// The reason why no graphics API lists a card, and what to do.
+    /// The reason why no graphics API lists a card, and a remedy.
     fn reason(&self, card: &ListedCard) -> String {
         match card.driver.as_deref() {
             None if card.pci.is_some() => format!(
@@ -132,7 +134,7 @@ impl Surroundings<'_> {
         }
     }
 
-    /// The reason for a card whose driver offers a render node.
+    /// The reason for a card with a driver that offers render nodes.
     fn open_reason(&self, card: &ListedCard, driver: Option<&str>) -> String {
         let Some(node) = &card.node else {
             let driver = driver.unwrap_or("of the kernel");
@@ -157,13 +159,13 @@ impl Surroundings<'_> {
         if let Some(file) = files.iter().find(missing) {
             let nvidia = file.contains("nvidia");
             let option = if nvidia { "--gpus all" } else { "--device /dev/dri" };
-            return Some(format!("there is no /{file}; start the container with {option}"));
+            return Some(format!("/{file} is missing; start the container with {option}"));
         }
         let closed = files.iter().find(|file| !(self.may_open)(&self.path(file)))?;
         Some(format!("this user may not open /{closed}{}", self.remedy(&self.path(closed))))
     }
 
-    /// What to do about a file that this user may not open.
+    /// A remedy for a file that this user may not open.
     fn remedy(&self, file: &Path) -> String {
         let Some((group, mode)) = owner(file) else { return String::new() };
         // Bits of the group: to read and to write.
@@ -205,7 +207,7 @@ impl Surroundings<'_> {
         let grants = |all: &String| all.split(',').any(|one| ["all", "graphics"].contains(&one));
         let lacks = match &capabilities {
             Some(all) => !grants(all),
-            // The toolkit for containers grants "utility,compute" then.
+            // The container toolkit grants "utility,compute" by default.
             None => is_container && !self.has_manifest(&["nvidia"]),
         };
         if lacks {
@@ -218,7 +220,7 @@ impl Surroundings<'_> {
         self.no_vulkan(&ListedCard { vendor: NVIDIA, ..ListedCard::default() })
     }
 
-    /// The device files are fine.
+    /// The reason if the device files are accessible.
     fn no_vulkan(&self, card: &ListedCard) -> String {
         let vendor = match card.vendor {
             0 => "it".to_owned(),
@@ -235,13 +237,14 @@ impl Surroundings<'_> {
         };
         if self.has_manifest(names) {
             return format!(
-                "the Vulkan driver of {vendor} does not list it; `vulkaninfo --summary` tells more"
+                "the Vulkan driver of {vendor} does not list it; `vulkaninfo --summary` has details"
             );
         }
         format!("no Vulkan driver for {vendor} is installed; install {package}")
     }
 
-    /// True if a Vulkan driver is installed whose file begins with one of the names.
+    /// True if a Vulkan driver is installed with a file name that begins with one of these
+    /// prefixes.
     fn has_manifest(&self, begins: &[&str]) -> bool {
         let files = MANIFESTS.iter().flat_map(|folder| names(&self.path(folder)));
         let mut hardware = files.filter(|file| !file.starts_with("lvp"));
@@ -250,8 +253,8 @@ impl Surroundings<'_> {
 }
 
 impl ListedCard {
-    /// True if an adapter is this card. Where either has no address, vendor and device tell, or
-    /// that the adapter is of a board without PCI.
+    /// True if an adapter represents this card. Without an address of both, vendor and device are
+    /// compared; if neither has one, the adapter is that of a board without PCI.
     fn is(&self, facts: &Facts) -> bool {
         let is_hardware = !matches!(facts.class, Class::Software | Class::Cpu);
         let is_same = match (&self.pci, &facts.pci) {
@@ -314,7 +317,7 @@ fn number(file: &Path) -> Option<u32> {
     u32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
 }
 
-/// The last part of what a link points to.
+/// The file name of a link's target.
 fn link(link: &Path) -> Option<String> {
     std::fs::read_link(link).ok()?.file_name()?.to_str().map(str::to_owned)
 }

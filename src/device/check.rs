@@ -1,5 +1,5 @@
-//! The known-answer check: does this device compute right? wgpu only, no burn, so that it tells
-//! a broken driver from a broken model.
+//! The known-answer check of a device. It uses only wgpu and not burn, to distinguish a broken
+//! driver from a broken model.
 
 use crate::kernel::{Gpu, Kernel, KernelError};
 
@@ -12,11 +12,11 @@ const INPUT_LEN: usize = SIDE * SIDE;
 const SIDE: usize = 64;
 /// Counters of the atomics kernel, as in the shader.
 const COUNTERS: usize = 74;
-/// WGSL lets `exp`, `log` and `pow` be off by some units in the last place; a broken driver is
-/// off by far more.
+/// Tolerance: WGSL allows `exp`, `log` and `pow` errors of some units in the last place; the errors
+/// of a broken driver are much larger.
 const NEAR: f32 = 1e-4;
 
-/// The device cannot be trusted with answers.
+/// The device computes wrongly or fails.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     #[error("kernel {kernel}: {source}")]
@@ -26,29 +26,29 @@ pub enum CheckError {
     Wrong { kernel: &'static str, index: usize, got: String, expected: String },
 }
 
-/// How an answer is compared.
+/// The kind of comparison of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AnswerCheck {
     Integers,
-    /// Floats that must be right to the last bit.
+    /// Floats that must be equal in all bits.
     Exact,
     /// Floats within [`NEAR`], relative to one plus their size.
     Near,
 }
 
-/// One kernel and its answer.
+/// One kernel and its expected answer.
 struct KernelCase {
     kernel: &'static str,
     kind: AnswerCheck,
-    /// Answers as they lie in the buffer.
+    /// Expected contents of the buffer.
     expected: Vec<u32>,
 }
 
-/// Runs every kernel of `shaders/check.wgsl` and compares with answers worked out on the host:
-/// integer and float arithmetic, workgroup memory and barriers, atomics, and the way back.
+/// Runs every kernel of `shaders/check.wgsl` and compares the results with those of the host:
+/// integer and float arithmetic, workgroup memory and barriers, atomics, and the copy back to the
+/// host.
 ///
-/// Takes some milliseconds, plus the driver's shader compilation. A device that never answers
-/// is given up after ten seconds.
+/// Takes some milliseconds, plus the driver's shader compilation. The timeout is ten seconds.
 pub fn check(device: &wgpu::Device, queue: &wgpu::Queue) -> Result<(), CheckError> {
     let gpu = Gpu { device, queue };
     let input = inputs();

@@ -1,5 +1,5 @@
-//! Lists adapters, and probes each, in processes of their own, so that a driver that crashes or
-//! hangs takes nothing with it, and what drivers print does not mix with output of this program.
+//! Lists adapters, and probes each, in separate processes, so that a driver that crashes or hangs
+//! does not affect this program, and output of drivers does not mix with its own.
 
 use crate::check::{CheckError, check};
 use crate::kernel::KernelError;
@@ -17,18 +17,18 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// Time for one child unless the caller says otherwise: loading a driver and compiling ten
-/// small kernels on a machine that is busy.
+/// Default timeout of one child, for loading a driver and compiling ten small kernels on a busy
+/// machine.
 pub const LIMIT_DEFAULT: Duration = Duration::from_secs(30);
-/// A killed child that is still there after this is stuck in its driver and left to itself.
+/// Time to wait for a killed child; after that it is stuck in its driver and is not waited for.
 const REAP_MAX: Duration = Duration::from_secs(1);
-/// How often a child is looked at.
+/// Interval at which a child is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
-/// Drivers may print on stdout before the report; more than this is no report. More on stderr is
-/// left out.
+/// Maximum length of the output of a child, since drivers may print before the report. Further
+/// output is ignored.
 const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 
-/// What one probing process says on its last line of output.
+/// The report of a probing process in its last line of output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProbeReport {
@@ -37,7 +37,7 @@ pub enum ProbeReport {
     Error(String),
 }
 
-/// An error of the child's side.
+/// An error in the child.
 #[derive(Debug, thiserror::Error)]
 enum ProbeFailure {
     #[error(transparent)]
@@ -48,7 +48,7 @@ enum ProbeFailure {
     Probe(KernelError),
 }
 
-/// The child's side: opens the adapter, checks it and measures it.
+/// Runs in the child: opens, checks and measures the adapter.
 pub fn probe_one(id: &str) -> ProbeReport {
     let measured = || -> Result<Probe, ProbeFailure> {
         let opened = open_id(id)?;
@@ -59,31 +59,28 @@ pub fn probe_one(id: &str) -> ProbeReport {
     measured().map_or_else(failed, ProbeReport::Probe)
 }
 
-/// The program that is run again for each look at the drivers, and what it is run with.
+/// The program and environment of the children that query the drivers.
 #[derive(Debug)]
 pub struct Children<'a> {
     pub executable: &'a Path,
-    /// The whole environment of the children.
+    /// The complete environment of the children.
     pub environment: Vec<(OsString, OsString)>,
-    /// Receives what a child's drivers wrote to stderr, if it failed or if `forwards_all`.
+    /// Receives the stderr of a child, if the child failed or if `forwards_all` is set.
     pub forward: fn(&str),
     pub forwards_all: bool,
 }
 
 impl Children<'_> {
-    /// Lists the adapters in a process of its own, so that what drivers print is not taken for
-    /// output of this program. `rules` are the arguments that choose among them.
+    /// Lists the adapters in a child process. `rules` are the arguments that select among them.
     ///
     /// # Errors
-    /// If the process fails, crashes or takes too long.
+    /// If the process fails, crashes or times out.
     pub fn list(&self, rules: &[String]) -> anyhow::Result<Vec<AdapterEntry>> {
         let mut command = self.command(&listing::ARGUMENTS);
         command.args(rules);
         let ended = run(command, LIMIT_DEFAULT).context("failed to list the adapters")?;
         let listed = match ended.status {
-            None => {
-                Err(anyhow!("the process that lists them did not end within {LIMIT_DEFAULT:?}"))
-            }
+            None => Err(anyhow!("timeout of {LIMIT_DEFAULT:?} of the process that lists them")),
             Some(status) if !status.success() => {
                 Err(anyhow!("the process that lists them ended with {status}"))
             }
@@ -95,8 +92,8 @@ impl Children<'_> {
 
     /// Probes every graphics adapter, one after the other so that they do not share the processor.
     ///
-    /// An adapter that fails is not usable any more, and has the reason. The CPU is not probed: its
-    /// speed is that of burn's own kernels, which no loop of ours would tell.
+    /// An adapter that fails is marked as unused, with the reason. The CPU is not probed: its speed
+    /// is that of burn's own kernels, which the probe cannot measure.
     pub fn probe_all(&self, entries: &mut [AdapterEntry], limit: Duration) {
         for entry in entries.iter_mut().filter(|entry| entry.api != Api::Cpu) {
             let command = self.command(&["adapters", "--probe-one", &entry.id]);
@@ -112,7 +109,7 @@ impl Children<'_> {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.executable);
         command.args(args).env_clear().envs(self.environment.iter().cloned());
-        // Mesa's layer for choosing a device is of no use here and complains on stderr.
+        // Mesa's device selection layer is not needed, and it writes warnings to stderr.
         command.env("NODEVICE_SELECT", "1");
         command
     }
@@ -132,12 +129,12 @@ fn fail(entry: &mut AdapterEntry, message: String) {
     });
 }
 
-/// The report of a probing process, and what its drivers wrote to stderr.
+/// The report of a probing process, and its stderr.
 fn report_of(command: Command, limit: Duration) -> (ProbeReport, String) {
     let ended = match run(command, limit) {
         Ok(ended) => ended,
         Err(error) => {
-            let message = format!("its probing process did not start: {error}");
+            let message = format!("failed to start its probing process: {error}");
             return (ProbeReport::Error(message), String::new());
         }
     };
@@ -149,22 +146,22 @@ fn report_of(command: Command, limit: Duration) -> (ProbeReport, String) {
     (last_report(&ended.stdout).unwrap_or_else(|| crashed(status)), ended.stderr)
 }
 
-/// A process that has ended, or was killed because it took too long.
+/// A process that has exited, or was killed after its timeout.
 struct Ended {
     status: Option<ExitStatus>,
     stdout: String,
     stderr: String,
 }
 
-/// Runs a process to its end, which `limit` brings about.
+/// Runs a process to its exit; kills it after `limit`.
 fn run(mut command: Command, limit: Duration) -> std::io::Result<Ended> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
-    // Read beside waiting: a child that prints more than a pipe holds would never end.
+    // Read in other threads: a child that prints more than the size of a pipe would never exit.
     let stdout = child.stdout.take().map(read_in_background);
     let stderr = child.stderr.take().map(read_in_background);
     let status = wait(&mut child, limit);
-    // The pipes stay open if the driver left a process behind, so this wait needs an end too.
+    // The pipes stay open if the driver left a process behind, so this wait also needs a timeout.
     let text = |read: Option<mpsc::Receiver<String>>| {
         read.and_then(|read| read.recv_timeout(REAP_MAX).ok()).unwrap_or_default()
     };
@@ -175,9 +172,9 @@ fn read_in_background(mut from: impl Read + Send + 'static) -> mpsc::Receiver<St
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What was read before an error is still of use.
+        // Output before an error is still used.
         let _ = (&mut from).take(OUTPUT_BYTES_MAX).read_to_end(&mut bytes);
-        // Nobody listens any more if the child took too long.
+        // The receiver is dropped if the child timed out.
         let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
     });
     receiver
@@ -189,15 +186,15 @@ fn last_report(output: &str) -> Option<ProbeReport> {
 }
 
 fn crashed(status: ExitStatus) -> ProbeReport {
-    ProbeReport::Error(format!("its probing process died ({status}): the driver may be broken"))
+    ProbeReport::Error(format!("its probing process crashed ({status}); the driver may be broken"))
 }
 
-/// The child's end, or `None` after killing one that took too long.
+/// The exit status of the child; `None` if it was killed after `limit`.
 fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     if let Some(status) = ended(child, limit) {
         return Some(status);
     }
-    // Failing means that it has just ended by itself.
+    // This fails only if the child has just exited.
     let _ = child.kill();
     ended(child, REAP_MAX);
     None
@@ -251,7 +248,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn a_hang_is_killed() {
+    fn hanging_child_is_killed() {
         let start = types::clock::now();
         let message = error_of("exec sleep 600", Duration::from_millis(50));
         assert!(message.contains("within 0.05 s"), "{message}");

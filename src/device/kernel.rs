@@ -1,20 +1,20 @@
-//! Runs one compute kernel with wgpu alone: errors are values and every wait has an end.
+//! Runs compute kernels with wgpu alone. Errors are values, and every wait has a timeout.
 
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// The longest a kernel of ours may take before the device counts as hung. The slowest software
-/// adapter needs some milliseconds, a first shader compilation up to a second.
+/// Time after which the device counts as hung. The slowest software adapter needs some
+/// milliseconds, a first shader compilation up to a second.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// What can go wrong between a device and us.
+/// An error of a kernel run.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     #[error("the device reported: {0}")]
     Device(String),
     #[error("the device did not answer within {} s", WAIT_MAX.as_secs())]
     Timeout,
-    #[error("the result could not be read back: {0}")]
+    #[error("failed to read the result back: {0}")]
     Readback(String),
 }
 
@@ -32,9 +32,9 @@ pub(crate) struct Kernel {
 }
 
 impl Gpu<'_> {
-    /// Runs `work` and returns the first error that the device reported meanwhile.
+    /// Runs `work` and returns the first error that the device reported during it.
     ///
-    /// Without this, wgpu hands device errors to a handler that by default panics.
+    /// Without this, wgpu passes device errors to a handler that panics by default.
     pub(super) fn guarded<T>(
         &self,
         work: impl FnOnce() -> Result<T, KernelError>,
@@ -43,7 +43,7 @@ impl Gpu<'_> {
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let result = work();
-        // Scopes are a stack: the last pushed is the first popped.
+        // Scopes are a stack, so they are popped in reverse order.
         let errors = [internal, memory, validation].map(|scope| pollster::block_on(scope.pop()));
         match errors.into_iter().flatten().next() {
             Some(error) => Err(KernelError::Device(one_line(&error.to_string()))),
@@ -91,7 +91,7 @@ impl Gpu<'_> {
         })
     }
 
-    /// Dispatches the kernel `times` times in one submission and waits for its end.
+    /// Dispatches the kernel `times` times in one submission and waits for completion.
     pub(super) fn run(
         &self,
         kernel: &Kernel,
@@ -133,7 +133,7 @@ impl Gpu<'_> {
         let (sender, receiver) = mpsc::channel();
         self.submit(encoder)?;
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            // The receiver is gone only if this wait has already failed.
+            // The receiver is dropped only if this wait has already failed.
             let _ = sender.send(result);
         });
         self.wait(None)?;
@@ -177,7 +177,7 @@ fn bind(binding: u32, buffer: &wgpu::Buffer) -> wgpu::BindGroupEntry<'_> {
     wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }
 }
 
-/// Device errors come as paragraphs; a log line and a table cell want one line.
+/// Joins the lines of a device error, for a log line or a table cell.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,5 +1,5 @@
-//! The devices of adapters: lists adapters in a process of its own, opens, checks and times one. The
-//! serving process never loads what is here.
+//! The devices of adapters: listing in a separate process; opening, checking and timing of one
+//! adapter. The serving process never runs this code.
 
 pub mod check;
 pub mod child;

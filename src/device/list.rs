@@ -1,13 +1,13 @@
-//! Asks wgpu which adapters this machine has. Loads every graphics driver: never call it in the
-//! serving process.
+//! The listing of the machine's adapters through wgpu. It loads every graphics driver, so it must
+//! never be called in the serving process.
 
 use adapter::entry::{AdapterEntry, Api, Class, MemoryLimits};
 use adapter::identity::Facts;
 use adapter::memory;
 use adapter::select::{Rules, select};
 
-/// Every adapter of the machine and its CPU, used or not, with the reason; behind them the cards that
-/// no graphics API lists.
+/// All adapters of the machine and its CPU, used or not, with the reason; then the cards that no
+/// graphics API lists.
 pub fn list(rules: &Rules) -> Vec<AdapterEntry> {
     let mut facts = enumerate();
     facts.push(cpu_facts());
@@ -17,10 +17,10 @@ pub fn list(rules: &Rules) -> Vec<AdapterEntry> {
     entries
 }
 
-/// What the drivers of all graphics APIs say; empty where there is none.
+/// The adapters that the drivers of all graphics APIs report.
 pub fn enumerate() -> Vec<Facts> {
-    // One API after the other, each with its own instance: two Vulkan instances created at the
-    // same time crash some loaders.
+    // One API after the other, each with its own instance, because some loaders crash if two Vulkan
+    // instances are created at the same time.
     [Api::Metal, Api::Dx12, Api::Vulkan, Api::Gl].into_iter().flat_map(enumerate_api).collect()
 }
 
@@ -29,10 +29,10 @@ fn enumerate_api(api: Api) -> Vec<Facts> {
     adapters.iter().filter_map(facts_of).collect()
 }
 
-/// A wgpu instance that knows this one API; it knows none for [`Api::Cpu`].
+/// A wgpu instance for this API only; for [`Api::Cpu`] it has no backend.
 pub(crate) fn instance(api: Api) -> wgpu::Instance {
-    // Without this flag a driver that never passed the conformance tests is hidden, and nothing
-    // may be hidden: the known-answer check finds out whether it computes right.
+    // Without this flag drivers without conformance tests are hidden. All adapters must be listed;
+    // the known-answer check detects wrong results.
     let flags = wgpu::InstanceFlags::from_build_config()
         | wgpu::InstanceFlags::ALLOW_UNDERLYING_NONCOMPLIANT_ADAPTER;
     wgpu::Instance::new(wgpu::InstanceDescriptor {
@@ -57,7 +57,7 @@ fn backends(api: Api) -> wgpu::Backends {
     }
 }
 
-/// The facts of one adapter; `None` for a backend that is not a graphics API of ours.
+/// The facts of one adapter; `None` for a backend that is not supported.
 pub(crate) fn facts_of(adapter: &wgpu::Adapter) -> Option<Facts> {
     let info = adapter.get_info();
     let limits = adapter.limits();
@@ -123,7 +123,7 @@ pub fn cpu_facts() -> Facts {
     }
 }
 
-/// As the kernel names it, else by the kind of processor this program was built for.
+/// The name of the processor from the kernel, otherwise its architecture.
 fn processor_name() -> String {
     let named = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
         field(&text, "model name").or_else(|| field(&text, "Model")).map(str::to_owned)

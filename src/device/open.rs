@@ -1,4 +1,4 @@
-//! Opens one adapter on its one graphics API, and hands an opened device to burn.
+//! Opens one adapter on its graphics API, and registers an opened device with burn.
 
 use crate::list::{adapters, facts_of, instance};
 use adapter::entry::{AdapterEntry, Api};
@@ -6,7 +6,7 @@ use adapter::identity::{Facts, Platform, api_of, identify};
 use burn::tensor::wgpu::WgpuSetup;
 use std::sync::Arc;
 
-/// An open device and what it came from. Dropping it closes the device.
+/// An open device with its instance and adapter. Dropping it closes the device.
 #[derive(Debug)]
 pub struct Opened {
     pub instance: wgpu::Instance,
@@ -16,38 +16,38 @@ pub struct Opened {
     pub backend: wgpu::Backend,
 }
 
-/// Why an adapter could not be opened.
+/// The reason why an adapter could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The CPU is burn's own backend and needs no opening.
+    /// The CPU is burn's own backend, which is not opened.
     #[error("adapter {id} is not reached through a graphics API")]
     NotGraphics { id: String },
-    /// The card or its driver went away, or the id is mistyped.
-    #[error("adapter {id} is not there; {}", there(found))]
+    /// The card or its driver was removed, or the id is wrong.
+    #[error("adapter {id} not found; {}", found_text(found))]
     NotFound { id: String, found: Vec<String> },
-    /// The driver refused.
-    #[error("adapter {id} did not open: {message}")]
+    /// The driver reported an error.
+    #[error("failed to open adapter {id}: {message}")]
     Refused { id: String, message: String },
     /// burn cannot use the device.
-    #[error("burn did not take the device: {message}")]
+    #[error("failed to register the device with burn: {message}")]
     Register { message: String },
 }
 
-fn there(found: &[String]) -> String {
+fn found_text(found: &[String]) -> String {
     if found.is_empty() {
         return "its graphics API has no adapters".to_owned();
     }
     format!("its graphics API has {}", found.join(", "))
 }
 
-/// Opens the adapter with all features that are safe to ask for and its own limits.
+/// Opens the adapter with its own limits and all features that are safe to request.
 ///
 /// Blocks while the driver loads and opens the device, commonly 10 to 250 ms.
 pub fn open(entry: &AdapterEntry) -> Result<Opened, OpenError> {
     open_on(entry.api, &entry.id)
 }
 
-/// Like [`open`], for an adapter of which only the id is known.
+/// Like [`open`], for an adapter given only by its id.
 pub fn open_id(id: &str) -> Result<Opened, OpenError> {
     let not_found = || OpenError::NotFound { id: id.to_owned(), found: Vec::new() };
     open_on(api_of(id, Platform::current()).ok_or_else(not_found)?, id)
@@ -77,8 +77,8 @@ fn find(adapters: Vec<wgpu::Adapter>, id: &str) -> Result<wgpu::Adapter, OpenErr
 }
 
 fn request(adapter: &wgpu::Adapter, id: &str) -> Result<(wgpu::Device, wgpu::Queue), OpenError> {
-    // Experimental features make drivers that offer them refuse the device, and mapping primary
-    // buffers is slow on cards with memory of their own.
+    // Drivers reject devices with experimental features, and mapping of primary buffers is slow on
+    // cards with their own memory.
     let features = adapter.features()
         - wgpu::Features::MAPPABLE_PRIMARY_BUFFERS
         - wgpu::Features::all_experimental_mask();
@@ -86,19 +86,19 @@ fn request(adapter: &wgpu::Adapter, id: &str) -> Result<(wgpu::Device, wgpu::Que
         label: Some("concertina"),
         required_features: features,
         required_limits: adapter.limits(),
-        // burn pools buffers itself; large blocks below it would be held twice.
+        // burn pools buffers itself, so large blocks of wgpu would waste memory.
         memory_hints: wgpu::MemoryHints::MemoryUsage,
         ..wgpu::DeviceDescriptor::default()
     };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
         .map_err(|error| OpenError::Refused { id: id.to_owned(), message: error.to_string() })?;
-    // wgpu's own handler panics; burn puts its handler here once the device is registered.
+    // wgpu's default handler panics; burn replaces this one when the device is registered.
     device.on_uncaptured_error(Arc::new(|error| tracing::error!(%error, "device error")));
     Ok((device, queue))
 }
 
-/// Gives the device to burn. Run the check and the probe first: burn takes over the device's
-/// error callbacks. A device must be registered once only.
+/// Registers the device with burn. Check and probe must run before, since burn replaces the
+/// device's error callbacks. A device must be registered only once.
 pub fn register(opened: Opened) -> Result<burn::tensor::Device, OpenError> {
     let Opened { instance, adapter, device, queue, backend } = opened;
     let setup = WgpuSetup { instance, adapter, device, queue, backend };
@@ -118,9 +118,9 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_is_none_is_not_looked_for() {
+    fn invalid_id_is_an_error() {
         let error = open_id("toaster").err().map(|error| error.to_string());
-        let expected = "adapter toaster is not there; its graphics API has no adapters";
+        let expected = "adapter toaster not found; its graphics API has no adapters";
         assert_eq!(error.as_deref(), Some(expected));
     }
 }

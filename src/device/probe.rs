@@ -1,4 +1,4 @@
-//! The speed probe: how fast does this device multiply and copy? wgpu only, no burn.
+//! The speed probe: rates of multiplication and copying, with wgpu only and without burn.
 
 use crate::kernel::{Gpu, Kernel, KernelError};
 use adapter::entry::Probe;
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 const SHADER: &str = include_str!("../../shaders/probe.wgsl");
 
-/// A run this long is timed well enough: launching it costs a tenth of a millisecond or so.
+/// Duration of a run that is long enough for timing: its launch takes about 0.1 ms.
 const RUN_ENOUGH: Duration = Duration::from_millis(10);
-/// Work grows by this factor until a run is long enough, so the last one takes at most about
-/// four times [`RUN_ENOUGH`], on the slowest adapter too.
+/// Factor by which the work grows until a run is long enough, so that the last one takes at most
+/// about four times [`RUN_ENOUGH`], also on the slowest adapter.
 const GROWTH: u64 = 4;
 
 /// Lanes of a workgroup of the arithmetic kernel, as in the shader.
@@ -21,11 +21,11 @@ const GROUPS_MIN: u64 = 4;
 /// Enough lanes to fill the largest card.
 const GROUPS_MAX: u64 = 4096;
 const ROUNDS_MIN: u64 = 64;
-/// 10^12 operations; more would not make the figure better.
+/// 10^12 operations; more would not make the result more accurate.
 const WORK_MAX: u64 = GROWTH.pow(10);
 
 const COPY_BYTES_MIN: u64 = 256 << 10;
-/// Larger than most caches, small enough for any card beside its models.
+/// Larger than most caches, and small enough for any card with loaded models.
 const COPY_BYTES_MAX: u64 = 64 << 20;
 /// Bytes that one workgroup of the copy kernel moves: 256 lanes of 16 bytes.
 const COPY_GROUP_BYTES: u64 = 256 * 16;
@@ -34,7 +34,7 @@ const COPY_GROUP_BYTES: u64 = 256 * 16;
 /// the driver's shader compilation.
 ///
 /// The clock runs from submission to completion as the host sees it, because not every adapter
-/// has timestamps. Check the device first: a wrong device can be very fast.
+/// has timestamps. The device must be checked before: one that computes wrongly can be very fast.
 pub fn probe(device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Probe, KernelError> {
     let gpu = Gpu { device, queue };
     let shader = gpu.guarded(|| Ok(gpu.shader("probe", SHADER)))?;
@@ -63,7 +63,7 @@ fn multiply_rate(gpu: &Gpu<'_>, kernel: &Kernel) -> Result<f64, KernelError> {
     })
 }
 
-/// Workgroups and rounds of a run: wide first, then long.
+/// Workgroups and rounds of a run: first the workgroups grow, then the rounds.
 fn multiply_shape(scale: u64) -> (u64, u64) {
     let groups = (GROUPS_MIN * scale).min(GROUPS_MAX);
     (groups, ROUNDS_MIN * GROUPS_MIN * scale / groups)
@@ -78,7 +78,7 @@ fn copy_rate(gpu: &Gpu<'_>, kernel: &Kernel) -> Result<f64, KernelError> {
         let elapsed = gpu.guarded(|| {
             let (source, sink) = (gpu.buffer(bytes), gpu.buffer(bytes));
             let groups = (bytes / COPY_GROUP_BYTES) as u32;
-            // The first run fills fresh memory with zeros, which is not what is measured.
+            // The first run also initialises new memory with zeros, so it is not timed.
             gpu.run(kernel, &source, &sink, groups, 1)?;
             timed(|| gpu.run(kernel, &source, &sink, groups, times as u32))
         })?;
@@ -86,7 +86,7 @@ fn copy_rate(gpu: &Gpu<'_>, kernel: &Kernel) -> Result<f64, KernelError> {
     })
 }
 
-/// Bytes of a buffer and how often it is copied: larger first, then more often.
+/// Bytes of a buffer and number of copies: first the size grows, then the number.
 fn copy_shape(scale: u64, largest: u64) -> (u64, u64) {
     let most = largest.clamp(COPY_BYTES_MIN, COPY_BYTES_MAX) / COPY_GROUP_BYTES * COPY_GROUP_BYTES;
     let bytes = (COPY_BYTES_MIN * scale).min(most);
@@ -97,14 +97,14 @@ fn copy_shape(scale: u64, largest: u64) -> (u64, u64) {
 /// fastest card.
 const TIMES_MAX: u64 = 64;
 
-/// Lets the work grow until a run is long enough and returns the best amount per second.
+/// Increases the work until a run is long enough; returns the best amount per second.
 fn best_rate(
     mut run: impl FnMut(u64) -> Result<(u64, Duration), KernelError>,
 ) -> Result<f64, KernelError> {
     let (mut scale, mut best) = (1, 0.0_f64);
     loop {
         let (amount, elapsed) = run(scale)?;
-        // A clock too coarse to see the run must not make the rate infinite.
+        // The minimum avoids an infinite rate if the clock is too coarse.
         best = best.max(amount as f64 / elapsed.as_secs_f64().max(1e-6));
         if elapsed >= RUN_ENOUGH || scale >= WORK_MAX {
             return Ok(best);

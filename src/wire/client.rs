@@ -1,4 +1,4 @@
-//! The worker's end: blocking, since a worker has two threads and no runtime.
+//! The worker's end of the link: blocking, since a worker has two threads and no async runtime.
 
 use super::endpoint::Endpoint;
 use super::frame::{
@@ -39,7 +39,7 @@ fn halves(
     (receiver, WorkerSender { writer: Arc::new(Mutex::new(Writer { stream, buffer: Vec::new() })) })
 }
 
-/// Either direction of a shared local stream.
+/// One direction of a shared local stream.
 struct Half(Arc<Stream>);
 
 impl Read for Half {
@@ -69,7 +69,7 @@ impl WorkerReceiver {
     /// Waits for the next whole message.
     ///
     /// # Errors
-    /// [`WireError::Closed`] once the server is gone.
+    /// [`WireError::Closed`] once the server has closed the link.
     pub fn receive(&mut self) -> Result<CompleteMessage<ToWorker>, WireError> {
         loop {
             let mut prefix = [0; PREFIX];
@@ -100,8 +100,8 @@ struct Writer {
     buffer: Vec<u8>,
 }
 
-/// The worker's sending half of the link. Cloned, so that both threads can send; each frame is one
-/// turn, so that a pong never waits for more than one piece of a large tensor.
+/// The worker's sending half of the link. Clones let both threads send. The lock is held for one
+/// frame, so a pong waits for at most one piece of a large tensor.
 #[derive(Clone)]
 pub struct WorkerSender {
     writer: Arc<Mutex<Writer>>,
@@ -124,7 +124,7 @@ impl WorkerSender {
         Ok(())
     }
 
-    /// Sends bytes that need not be a frame: for faults injected into the link.
+    /// Sends raw bytes that need not be a frame, for injected link faults.
     pub fn send_raw(&self, bytes: &[u8]) -> Result<(), WireError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.stream.write_all(bytes)?;

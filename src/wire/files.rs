@@ -1,7 +1,7 @@
-//! Messages for the transfer of a model's files to a worker that may run elsewhere.
+//! Messages for the transfer of a model's files to a remote worker.
 //!
-//! The worker asks for the list, then for the pieces that it lacks ([`model::transfer`]). Each
-//! transfer has a number of its own, so that what is under way for one that was given up is told apart.
+//! The worker requests the list, then the pieces that it lacks ([`model::transfer`]). Each transfer
+//! has its own number, by which late messages of an aborted transfer are recognised.
 
 use model::transfer::{PieceId, hash_bytes};
 use serde::{Deserialize, Serialize};

@@ -4,28 +4,29 @@ use super::message::Carries;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// The most payload in one frame: what a control message may have to wait for.
+/// Maximum payload of one frame in bytes; a control message may have to wait for this much.
 pub const PIECE_MAX: usize = 256 * 1024;
-/// The most bytes of one header. Shapes and error texts are small; this only bounds a liar.
+/// Maximum size of a header in bytes. Shapes and error texts are small; this bounds invalid
+/// lengths.
 const HEADER_MAX: usize = 256 * 1024;
-/// The most bytes of all tensors of one message; the engine's own bound is far below.
+/// Maximum size in bytes of all tensors of one message; the engine's own bound is much smaller.
 pub const BODY_MAX: u64 = 4 << 30;
-/// A declared length is believed up to here; beyond, memory grows with what really arrives.
+/// Memory that is reserved for a declared length; beyond it, memory grows with the bytes received.
 const RESERVE_MAX: usize = 16 << 20;
 const MAGIC: [u8; 4] = *b"CNC1";
 /// Magic, header length, payload length.
 pub(super) const PREFIX: usize = 12;
 
-/// What is wrong with a link.
+/// An error of a link.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
-    #[error("the other side is gone")]
+    #[error("the other side closed the link")]
     Closed,
     #[error(transparent)]
     Io(#[from] std::io::Error),
     #[error("not a frame of this protocol: {0}")]
     Malformed(&'static str),
-    #[error("a frame's header does not parse: {0}")]
+    #[error("failed to parse a frame's header: {0}")]
     Header(#[from] postcard::Error),
 }
 
@@ -100,18 +101,18 @@ impl Pieces {
         self.parts.is_empty()
     }
 
-    /// The next payload; empty when there is nothing left.
+    /// The next payload; empty at the end.
     pub(super) fn next(&mut self) -> Vec<Bytes> {
-        let mut room = PIECE_MAX;
+        let mut space = PIECE_MAX;
         let mut piece = Vec::new();
         while let Some(mut part) = self.parts.pop_front() {
-            let now = part.split_to(part.len().min(room));
-            room -= now.len();
+            let now = part.split_to(part.len().min(space));
+            space -= now.len();
             piece.push(now);
             if !part.is_empty() {
                 self.parts.push_front(part);
             }
-            if room == 0 {
+            if space == 0 {
                 break;
             }
         }
@@ -119,14 +120,14 @@ impl Pieces {
     }
 }
 
-/// A message with all the bytes that it declared.
+/// A message with all bytes that it declared.
 #[derive(Debug)]
 pub struct CompleteMessage<M> {
     pub message: M,
     pub body: Bytes,
 }
 
-/// Puts frames together to whole messages.
+/// Assembles frames into complete messages.
 pub(super) struct Assembler<M> {
     partial: Option<(M, Vec<u8>, usize)>,
 }
@@ -136,7 +137,7 @@ impl<M: Carries + DeserializeOwned> Assembler<M> {
         Assembler { partial: None }
     }
 
-    /// Takes one frame; gives a message if it is whole now.
+    /// Adds one frame; returns the message if it is complete.
     pub(super) fn push(
         &mut self,
         header: &[u8],
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn liars_are_refused() {
+    fn contradictory_frames_are_rejected() {
         let mut assembler = Assembler::new();
         let small = frames(run(4), vec![Bytes::from_static(&[1, 2, 3, 4, 5])]);
         assert!(feed(&mut assembler, &small[0]).is_err(), "more than declared");
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_not_taken_for_what_is_only_declared() {
+    fn declared_length_does_not_allocate_memory() {
         let mut assembler = Assembler::new();
         let first = frames(run(BODY_MAX), vec![Bytes::from_static(&[1, 2, 3])]);
         assert!(feed(&mut assembler, &first[0]).unwrap().is_none());
@@ -273,10 +274,10 @@ mod tests {
         assert!(body.capacity() <= RESERVE_MAX);
     }
 
-    // More of them: `PROPTEST_CASES=1000000 cargo test --release --lib frames_`.
+    // For more cases: `PROPTEST_CASES=1000000 cargo test --release --lib frames_`.
     proptest! {
         #[test]
-        fn frames_that_are_spoilt_are_errors_never_panics(
+        fn corrupted_frames_are_errors_and_never_panic(
             length in 0..3 * PIECE_MAX as u64,
             spots in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
             near in any::<bool>(),
@@ -284,7 +285,7 @@ mod tests {
         ) {
             let body = Bytes::from(vec![7; length as usize]);
             let mut bytes = frames(run(length), vec![body]).concat();
-            // Where it hurts most: in the prefix and the header of the first frame.
+            // Most errors are found in the prefix and the header of the first frame.
             let reach = if near { bytes.len().min(64) } else { bytes.len() };
             for (spot, byte) in spots {
                 let at = spot.index(reach);
@@ -295,7 +296,7 @@ mod tests {
         }
 
         #[test]
-        fn frames_of_any_bytes_are_errors_never_panics(
+        fn frames_of_random_bytes_are_errors_and_never_panic(
             header in prop::collection::vec(any::<u8>(), 0..200),
             payload in prop::collection::vec(any::<u8>(), 0..200),
         ) {

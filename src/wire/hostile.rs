@@ -1,17 +1,17 @@
-//! What the other end of a link may send: for fuzzing (`fuzz/`), and for the test that replays what
-//! fuzzing found.
+//! Entry point for hostile input from the other end of a link: for fuzzing (`fuzz/`), and for the
+//! test that replays the corpus.
 
 use super::frame::{Assembler, FrameLengths, PREFIX, WireError};
 use super::message::{Carries, FromWorker, ToWorker, tensors_from};
 use serde::de::DeserializeOwned;
 
-/// Reads a stream of frames as a worker does, and as the server does.
+/// Parses a stream of frames as a worker and as the server.
 ///
 /// # Errors
-/// What both refuse.
+/// If both reject it.
 pub fn frames(data: &[u8]) -> Result<(), WireError> {
-    let (down, up) = (receive::<ToWorker>(data), receive::<FromWorker>(data));
-    down.or(up)
+    let (to_worker, from_worker) = (receive::<ToWorker>(data), receive::<FromWorker>(data));
+    to_worker.or(from_worker)
 }
 
 fn receive<M: Carries + DeserializeOwned>(mut data: &[u8]) -> Result<(), WireError> {

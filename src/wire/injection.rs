@@ -1,65 +1,65 @@
-//! Faults that a worker is told to have, so that tests see what the server makes of them.
+//! Faults that are injected into workers, to test how the server handles them.
 
 use serde::{Deserialize, Serialize};
 use types::random::SplitMix64;
 
-/// One kind of fault, and at which steps of a worker's life it happens.
+/// One kind of fault, and the steps of a worker at which it occurs.
 ///
-/// Opening the device is the first step. Each step of loading a model (reading it, each bucket
-/// that is warmed up or timed) is one, and so is each batch, and each check while idle.
+/// The first step opens the device. Further steps are each step of a load (reading the model, each
+/// bucket that is warmed up or timed), each batch, and each self-check while idle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Injection {
     pub fault: Injected,
-    /// Id of the adapter whose workers have it; those of every adapter without one.
+    /// Id of the adapter with the fault; without an id, all adapters have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
-    /// The step that goes wrong; the first one is 1.
+    /// The number of the step with the fault, starting at 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<u64>,
-    /// In its place: the chance of each step to go wrong, 0 to 1.
+    /// Alternatively, the probability of the fault in each step, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chance: Option<f64>,
-    /// What chance is drawn from; every worker of every adapter draws numbers of its own.
+    /// Seed for the probability; each worker of each adapter draws its own numbers.
     #[serde(default)]
     pub seed: u64,
-    /// How many workers of an adapter have it, the first ones; all of them without a number.
+    /// Number of first workers of an adapter with the fault; without a number, all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<u64>,
 }
 
-/// What goes wrong.
+/// A kind of injected fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Injected {
     /// The process aborts.
     Crash,
-    /// The step never ends; the link goes on to answer.
+    /// The step never ends; the link continues to answer pings.
     Hang,
-    /// The whole process stands still.
+    /// The whole process is stopped.
     Freeze,
-    /// The step takes ten times as long, and a tenth of a second more.
+    /// The step takes ten times as long, plus 0.1 s.
     Slow,
-    /// From this step on each takes twice as long as the one before.
+    /// From this step on, each step takes twice as long as the one before.
     SlowDeath,
-    /// The step finds no memory on the device.
+    /// The step fails because the device is out of memory.
     OutOfMemory,
-    /// This step and all after it fail: the device is gone.
+    /// This step and all later ones fail because the device is lost.
     DeviceLost,
     /// A bit of every output of the step is flipped.
     WrongAnswer,
-    /// The device refuses the step.
+    /// The device rejects the step.
     Refuse,
-    /// The process ends in the middle of a frame.
+    /// The process exits in the middle of a frame.
     LinkCut,
-    /// Something that is no frame is sent before the step.
+    /// Invalid bytes are sent before the step.
     Garbage,
-    /// Thousands of lines go to stderr before the step.
+    /// Thousands of lines are written to stderr before the step.
     Flood,
 }
 
 impl Injected {
-    /// Each of them once.
+    /// All kinds.
     pub const ALL: [Injected; 12] = [
         Injected::Crash,
         Injected::Hang,
@@ -75,7 +75,7 @@ impl Injected {
         Injected::Flood,
     ];
 
-    /// As the settings call it.
+    /// The name in the settings.
     pub fn as_str(self) -> &'static str {
         match self {
             Injected::Crash => "crash",
@@ -95,13 +95,13 @@ impl Injected {
 }
 
 impl Injection {
-    /// Whether the worker that is the `life`-th of this adapter has it.
+    /// True if this worker has the fault; `incarnation` counts the workers of the adapter.
     pub fn applies_to(&self, adapter: &str, incarnation: u64) -> bool {
         self.adapter.as_deref().is_none_or(|id| id == adapter)
             && self.workers.is_none_or(|workers| incarnation <= workers)
     }
 
-    /// Whether it happens at this step of the `life`-th worker of an adapter.
+    /// True if the fault occurs at this step of the worker.
     pub fn is_due(&self, adapter: &str, incarnation: u64, step: u64) -> bool {
         let drawn =
             self.chance.is_some_and(|chance| self.draw(adapter, incarnation, step) < chance);
@@ -125,16 +125,16 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_struck_by_number() {
+    fn fault_occurs_at_the_step_with_its_number() {
         let crash = injection("fault = 'crash'\nadapter = 'cpu'\nat = 3\nworkers = 2");
-        let struck: Vec<u64> = (1..9).filter(|step| crash.is_due("cpu", 1, *step)).collect();
-        assert_eq!(struck, [3]);
+        let steps: Vec<u64> = (1..9).filter(|step| crash.is_due("cpu", 1, *step)).collect();
+        assert_eq!(steps, [3]);
         assert!(crash.applies_to("cpu", 1) && crash.applies_to("cpu", 2));
         assert!(!crash.applies_to("cpu", 3) && !crash.applies_to("pci-1", 1));
     }
 
     #[test]
-    fn chance_is_the_same_for_the_same_seed_and_differs_by_life_and_adapter() {
+    fn random_steps_depend_on_seed_worker_and_adapter() {
         let of = |seed: u64, adapter: &str, incarnation: u64| -> Vec<u64> {
             let slow = injection(&format!("fault = 'slow'\nchance = 0.25\nseed = {seed}"));
             (1..=1000).filter(|step| slow.is_due(adapter, incarnation, *step)).collect()
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_known_by_its_name() {
+    fn every_fault_parses_from_its_name() {
         for fault in Injected::ALL {
             assert_eq!(injection(&format!("fault = '{}'", fault.as_str())).fault, fault);
         }

@@ -17,7 +17,7 @@ mod message;
 pub mod server;
 mod worker_spec;
 
-/// Most batches that a worker may hold, the one that it runs included.
+/// Maximum number of batches in flight per worker, including the one that runs.
 pub const BATCHES_MAX: usize = 8;
 
 pub use endpoint::{Endpoint, TestLink};

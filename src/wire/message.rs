@@ -1,4 +1,4 @@
-//! What server and worker say to each other.
+//! Messages between server and worker.
 
 use super::files::{FilesAnswer, FilesRequest};
 use adapter::entry::Probe;
@@ -9,22 +9,22 @@ use serde::{Deserialize, Serialize};
 use types::tensor::{Datatype, Tensor, TensorError, Tensors};
 
 /// The version of this protocol. A worker is always the same executable as its server; the
-/// handshake catches a binary that was replaced while the server runs.
+/// handshake detects a binary that was replaced while the server runs.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "/10");
 
 /// Server to worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// Load this model, warm it up, then say `Loaded` or `LoadFailed`. A number that is loaded
-    /// already is replaced once the new one is warm; if that fails it stays as it is.
+    /// Load this model and warm it up; the answer is `Loaded` or `LoadFailed`. A loaded model of
+    /// the same number is replaced once the new one is warm, and kept if that fails.
     Load(Box<LoadRequest>),
-    /// Drop this model, or give up loading it; free its memory, then say `Unloaded`. This and
+    /// Drop this model, or abort its load, and free its memory; the answer is `Unloaded`. This and
     /// `Load` overtake batches on the link: a batch of this model that is not answered yet fails.
     Unload {
         model: u32,
     },
-    /// Run a batch of a loaded model. Its inputs' bytes follow. For a decoupled model it is one time
-    /// slice of each of its rows.
+    /// Run a batch of a loaded model. The bytes of its inputs follow. For a decoupled model the
+    /// batch is one time slice of each of its rows.
     Run {
         batch: u64,
         model: u32,
@@ -32,7 +32,7 @@ pub enum ToWorker {
         slices: Vec<TimeSlice>,
         tensors: Vec<TensorHeader>,
     },
-    /// Give up a row of a batch of a decoupled model at its next step. This overtakes batches.
+    /// Cancel a row of a batch of a decoupled model at its next step. This overtakes batches.
     Cancel {
         batch: u64,
         row: u64,
@@ -49,16 +49,16 @@ pub enum ToWorker {
 /// The time slice of a row of a decoupled model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeSlice {
-    /// Partial answers that were sent before.
+    /// Number of partial answers that were sent before.
     pub sent: u64,
-    /// Most partial answers in this slice.
+    /// Maximum number of partial answers in this slice.
     pub answers_max: u64,
 }
 
-/// Which model to load; `info` says from where.
+/// A model to load, and its source (`info`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoadRequest {
-    /// The engine's number for it, used in `Run`.
+    /// The engine's number for the model, used in `Run`.
     pub model: u32,
     pub info: ModelInfo,
 }
@@ -71,18 +71,18 @@ pub enum FromWorker {
         version: String,
         token: String,
     },
-    /// Something of a start or load is done; says what is being done now.
+    /// A step of a start or load has ended; `doing` names the next one.
     Progress {
         doing: String,
     },
-    /// The device is open and passed its check. `open_ms` is how long that took, `confinement`
-    /// what keeps the worker to its part, in words.
+    /// The device is open and has passed its check. `open_ms` is the time for that, `confinement`
+    /// the text of the enforced restrictions.
     Opened {
         probe: Option<Probe>,
         open_ms: u64,
         confinement: String,
     },
-    /// The adapter cannot serve at all. The worker exits after this.
+    /// The adapter cannot serve. The worker exits after this message.
     Unfit {
         why: Unfit,
         error: String,
@@ -92,33 +92,33 @@ pub enum FromWorker {
         load_ms: u64,
         /// Like `load_ms`, without the batches of other models that ran in between.
         warm_up_ms: u64,
-        /// How much the device's memory in use grew by it; where the device does not tell, the
-        /// size of its files.
+        /// Growth of the device's memory in use; if the device does not report it, the size of the
+        /// model's files.
         memory_bytes: u64,
-        /// Rows of a bucket and the microseconds that a batch of it takes, ascending: the source of
-        /// the first estimate of this replica's speed. Empty if the warm-up failed.
+        /// Rows of each bucket and the microseconds of a batch, ascending, for the first estimate
+        /// of this replica's speed. Empty if the warm-up failed.
         measured: Vec<(u32, u64)>,
-        /// Time of it in which kernels were tuned, if files were added to the adapter's caches.
+        /// Time for tuning kernels within the load, if files were added to the adapter's caches.
         tuning_ms: Option<u64>,
         /// A remark for the operator: the warm-up failed, or rows could not be compared.
         note: Option<String>,
     },
     LoadFailed {
         model: u32,
-        /// Rows of the bucket that was warmed up or timed; 0 if it did not come to that.
+        /// Rows of the bucket that was warmed up or timed; 0 if the load failed before.
         rows: u32,
         cause: Cause,
         error: String,
     },
-    /// The model is gone, or never was there.
+    /// The model is not loaded any more, or never was.
     Unloaded {
         model: u32,
-        /// How much the device's memory in use fell; where the device does not tell, what `Loaded`
-        /// said.
+        /// Decrease of the device's memory in use; if the device does not report it, the value in
+        /// `Loaded`.
         memory_bytes: u64,
     },
-    /// A partial answer to a row of a batch that runs; its outputs' bytes follow. No outputs if the row
-    /// merely ends.
+    /// A partial answer to a row of the running batch; the bytes of its outputs follow. It has no
+    /// outputs if the row only ends.
     Partial {
         batch: u64,
         row: u64,
@@ -126,7 +126,8 @@ pub enum FromWorker {
         last: bool,
         tensors: Vec<TensorHeader>,
     },
-    /// A batch is done. Its outputs' bytes follow; of a decoupled model all went before.
+    /// The end of a batch. The bytes of its outputs follow; a decoupled model has already sent all
+    /// of them as partial answers.
     Done {
         batch: u64,
         tensors: Vec<TensorHeader>,
@@ -137,58 +138,58 @@ pub enum FromWorker {
         cause: Cause,
         error: String,
     },
-    /// For a worker that may run elsewhere: what it needs of the files of a model.
+    /// A request of a remote worker for the files of a model.
     Files(FilesRequest),
     Pong {
         number: u64,
     },
-    /// What the card's own management library tells, again and again.
+    /// A periodic reading from the card's management library.
     Reading(Reading),
-    /// Bytes of device memory that tensors hold, and that are kept for tensors in all, when one of
-    /// them changed.
+    /// Bytes of device memory that tensors use, and that are reserved for tensors, after a change
+    /// of either.
     InUse {
         memory_bytes: u64,
         reserved_bytes: u64,
     },
 }
 
-/// Why an adapter cannot serve.
+/// The reason why an adapter cannot serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unfit {
-    /// Another server's worker holds it.
+    /// A worker of another server uses it.
     InUse,
     /// The device could not be opened or was lost.
     Device,
-    /// The known-answer check came out wrong.
+    /// The known-answer check gave a wrong result.
     WrongAnswer,
-    /// A folder of the server cannot be used: no fault of the adapter.
+    /// A folder of the server cannot be used, which is not a fault of the adapter.
     Environment,
 }
 
-/// Whose fault a failed load or batch is.
+/// The cause of a failed load or batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
-    /// The input's: it would fail elsewhere too.
+    /// The input, which would fail on any adapter.
     Input,
-    /// The model's: likewise.
+    /// The model, which would fail on any adapter.
     Model,
-    /// The device's.
+    /// The device.
     Device,
-    /// The device's: its memory is full.
+    /// The device, because its memory is full.
     Memory,
-    /// The machine's: an existing file cannot be read, or host memory is exhausted.
+    /// The machine: an existing file cannot be read, or host memory is exhausted.
     Machine,
-    /// The device computes, but not what the golden sample says.
+    /// The device computes a result that differs from the golden sample.
     WrongAnswer,
-    /// Rows of the model depend on each other, although the graph seems to keep them apart: it is
-    /// to be run whole.
+    /// The model: its rows depend on each other, although they are independent according to the
+    /// graph. Each request must run by itself.
     Rows,
 }
 
-/// Where the time of a batch went inside the worker, in microseconds.
+/// Times of a batch inside the worker, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timings {
-    /// Received whole to taken by the compute thread.
+    /// Time from complete reception until the compute thread takes the batch.
     pub wait_us: u64,
     pub run_us: u64,
 }
@@ -204,7 +205,7 @@ pub struct TensorHeader {
 
 /// A message that may declare tensors or other bytes.
 pub(super) trait Carries {
-    /// The tensors whose bytes follow the message.
+    /// The tensors with bytes that follow the message.
     fn tensors(&self) -> &[TensorHeader];
 
     /// Bytes that follow the message.
@@ -258,7 +259,7 @@ impl Carries for FromWorker {
     }
 }
 
-/// The headers of whole tensors.
+/// The headers of tensors.
 pub fn tensor_headers(tensors: &Tensors) -> Vec<TensorHeader> {
     let header = |tensor: &Tensor| TensorHeader {
         name: tensor.name.clone(),
@@ -269,10 +270,10 @@ pub fn tensor_headers(tensors: &Tensors) -> Vec<TensorHeader> {
     tensors.0.iter().map(header).collect()
 }
 
-/// Puts headers and the bytes that followed them together again, sharing the bytes.
+/// Restores tensors from headers and the bytes that followed them, without copying.
 ///
 /// # Errors
-/// If the bytes are not what the shapes promise.
+/// If the bytes do not match the shapes.
 pub fn tensors_from(headers: Vec<TensorHeader>, mut body: Bytes) -> Result<Tensors, TensorError> {
     let whole = |header: TensorHeader| {
         let length = usize::try_from(header.bytes).unwrap_or(usize::MAX).min(body.len());

@@ -1,4 +1,4 @@
-//! The server's end: asynchronous, one reader and one writer per worker.
+//! The server's end of the link: asynchronous, with one reader and one writer per worker.
 
 use super::endpoint::Endpoint;
 use super::frame::{
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4;
 
-/// Waits for one worker. Dropping it closes the endpoint.
+/// A listener for one worker. Dropping it closes the endpoint.
 pub struct Listener {
     socket: Socket,
 }
@@ -33,7 +33,7 @@ impl Listener {
     /// Listens at this endpoint.
     ///
     /// # Errors
-    /// If the system refuses it.
+    /// If the system cannot open it.
     pub fn open(endpoint: &Endpoint) -> Result<Listener, WireError> {
         let socket = match endpoint {
             Endpoint::Local(socket) => {
@@ -43,7 +43,7 @@ impl Listener {
             Endpoint::Tcp(address) => {
                 let socket =
                     if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-                // The connection of the worker before may still be in TIME_WAIT.
+                // The connection of the previous worker may still be in TIME_WAIT.
                 socket.set_reuseaddr(true)?;
                 socket.bind(*address)?;
                 Socket::Tcp(socket.listen(BACKLOG)?)
@@ -52,8 +52,8 @@ impl Listener {
         Ok(Listener { socket })
     }
 
-    /// Takes the next connection. At a local socket one of a process other than `pid` is dropped;
-    /// elsewhere the token of the first message decides.
+    /// Accepts the next connection. At a local socket, connections of processes other than `pid`
+    /// are dropped; at others, the token of the first message authenticates the worker.
     ///
     /// # Errors
     /// If the system accepts no connection.
@@ -69,7 +69,7 @@ impl Listener {
             },
             Socket::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // A message waits for no other.
+                // Messages must not wait for others (Nagle's algorithm).
                 stream.set_nodelay(true)?;
                 let (reader, writer) = stream.into_split();
                 Ok(halves(Box::new(reader), Box::new(writer)))
@@ -78,7 +78,7 @@ impl Listener {
     }
 }
 
-/// Whether the other side is this process. Where the platform does not tell, the token decides.
+/// True if the peer is this process, or if the platform does not report it; the token decides then.
 fn peer_is(stream: &local_socket::tokio::Stream, pid: u32) -> bool {
     let Ok(credentials) = stream.peer_creds() else { return true };
     credentials.pid().is_none_or(|peer| u32::try_from(peer) == Ok(pid))
@@ -101,7 +101,7 @@ impl ServerReceiver {
     /// Waits for the next whole message. A future dropped halfway leaves the link unusable.
     ///
     /// # Errors
-    /// [`WireError::Closed`] once the worker is gone.
+    /// [`WireError::Closed`] once the worker has closed the link.
     pub async fn receive(&mut self) -> Result<CompleteMessage<FromWorker>, WireError> {
         loop {
             let mut prefix = [0; PREFIX];
@@ -139,8 +139,8 @@ pub struct ServerSender {
 }
 
 impl ServerSender {
-    /// Sends until all channels are closed. Messages in `control` carry no tensors and go first,
-    /// between the pieces of a large one too; those in `files` go last.
+    /// Sends until all channels are closed. Messages in `control` carry no tensors and have
+    /// precedence, also between the pieces of a large message; those in `files` are sent last.
     pub async fn run(
         mut self,
         mut control: mpsc::Receiver<ToWorker>,

@@ -1,4 +1,4 @@
-//! The order of a worker: every option that the server gives to the process that it starts.
+//! The specification of a worker: all options that the server passes to the process that it starts.
 
 use super::endpoint::Endpoint;
 use super::injection::Injection;
@@ -7,49 +7,50 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The one line of JSON that a worker reads from its stdin before anything else.
+/// The specification of a worker, which it reads as one line of JSON from stdin when it starts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WorkerSpec {
-    /// Where to reach the server.
+    /// The endpoint of the server.
     pub server_endpoint: Endpoint,
-    /// Proves that the worker is the one this line was written to.
+    /// Token that authenticates the worker to the server.
     pub token: String,
     /// Process id of the server.
     pub server: u32,
     pub adapter: AdapterEntry,
-    /// This adapter's own folder for caches.
+    /// The folder for caches of this adapter.
     pub cache_dir: PathBuf,
-    /// Folder for locks of adapters, which excludes other servers.
+    /// The folder for locks of adapters, shared with other servers.
     pub lock_dir: PathBuf,
     pub options: WorkerOptions,
-    /// Most bytes of the files of models that a worker elsewhere keeps in its cache folder.
+    /// Maximum size in bytes of the model files that a remote worker keeps in its cache folder.
     #[serde(default)]
     pub models_bytes: u64,
-    /// For a validation load: the most memory that the worker may take, in bytes. It then runs with
-    /// the lowest priority.
+    /// For a validation load: the memory limit of the worker, in bytes. It then runs with the
+    /// lowest priority.
     #[serde(default)]
     pub validation: Option<u64>,
-    /// Which worker of this adapter it is; the first one is 1.
+    /// The number of this worker among those of its adapter, starting at 1.
     pub incarnation: u64,
     /// For tests: the worker is slowed by sleeping.
     pub slow: Option<Slow>,
-    /// For tests: what is to go wrong.
+    /// For tests: faults to inject.
     #[serde(default)]
     pub faults: Vec<Injection>,
 }
 
-/// What the settings of the server say of every worker alike.
+/// Options from the server's settings that are the same for all workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerOptions {
-    /// Whether the worker gives up the rights that it does not need, where the platform lets it.
+    /// True if the worker drops the rights that it does not need, as far as the platform supports
+    /// it.
     pub confine: bool,
-    /// How often a worker that has nothing to do asks a model for the answer that is known; never
-    /// if zero.
+    /// Interval at which an idle worker runs the golden sample of a model; zero disables these
+    /// checks.
     #[serde(with = "humantime_serde")]
     pub check: Duration,
 }
 
-/// The least time that a slowed worker takes for a batch.
+/// The minimum time that a slowed worker needs for a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Slow {
@@ -61,7 +62,7 @@ pub struct Slow {
 }
 
 impl Slow {
-    /// The least time for a batch that is padded to `bucket` rows.
+    /// The minimum time for a batch that is padded to `bucket` rows.
     pub fn least(&self, bucket: usize) -> Duration {
         self.batch
             .saturating_add(self.row.saturating_mul(u32::try_from(bucket).unwrap_or(u32::MAX)))

@@ -1,7 +1,7 @@
-//! Loads one model in a thread of its own, so that batches of other models do not wait for its steps.
+//! Loads one model in a separate thread, so that batches of other models do not wait for its steps.
 //!
-//! Only on the CPU: a device has one queue, and its kernels are compiled by the thread that runs
-//! them. The thread has the lowest priority, as far as the platform has one for a single thread.
+//! Only for the CPU: a device has one queue, and the thread that runs its kernels also compiles
+//! them. The thread has the lowest priority, if the platform supports priorities of threads.
 
 use super::faults::OutputCorruption;
 use super::guard::guarded_model;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use wire::Slow;
 use wire::client::WorkerSender;
 
-/// Between two looks whether the load has ended.
+/// Interval of checks for the end of the load.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Owned counterparts of the fields of [`Tools`].
@@ -32,7 +32,7 @@ pub(super) struct OwnedTools {
     pub(super) caches: PathBuf,
 }
 
-/// A load that runs in its own thread.
+/// A load that runs in a separate thread.
 pub(super) struct BackgroundLoad {
     /// The engine's number for the model.
     pub(super) model: u32,
@@ -40,7 +40,7 @@ pub(super) struct BackgroundLoad {
     thread: JoinHandle<Ended>,
 }
 
-/// The load, if it was not given up, and how its last step went.
+/// The load, unless it was aborted, and the result of its last step.
 type Ended = Option<(OngoingLoad, Result<(), ModelError>)>;
 
 impl BackgroundLoad {
@@ -58,7 +58,7 @@ impl BackgroundLoad {
         let thread = std::thread::Builder::new().name("load".into());
         let thread = thread.spawn(move || load(loading, &tools, &stop));
         let thread = thread.map_err(|error| {
-            ModelError::Machine(format!("the system gives no thread to load the model: {error}"))
+            ModelError::Machine(format!("failed to start a thread to load the model: {error}"))
         })?;
         Ok(BackgroundLoad { model, aborted, thread })
     }
@@ -68,7 +68,7 @@ impl BackgroundLoad {
         self.thread.is_finished()
     }
 
-    /// Ends the load after its present step, without waiting for that.
+    /// Ends the load after its current step, without waiting for it.
     pub(super) fn abort(self) {
         // `Relaxed` is sufficient: the flag guards no data, and a late read costs one more step.
         self.aborted.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Where cubecl keeps what it tuned: a database per adapter, never in the working directory.
+//! The location of cubecl's tuning results: a database per adapter, never in the working directory.
 
 use adapter::entry::{AdapterEntry, Class};
 use burn::cubecl::config::autotune::{
@@ -9,10 +9,10 @@ use burn::cubecl::config::environment::EnvironmentConfig;
 use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use std::path::Path;
 
-/// The version of burn whose kernels the database describes.
+/// The version of burn of the kernels in the database.
 const BURN: &str = "burn-0.22";
 
-/// Sets cubecl up; call before the first device. A `cubecl.toml` that lies about is not read.
+/// Configures cubecl; call before the first device is opened. No `cubecl.toml` is read.
 pub fn set_up(folder: &Path, entry: &AdapterEntry) {
     let config = CubeClRuntimeConfig {
         autotune: autotune(entry.class),
@@ -28,12 +28,13 @@ pub fn set_up(folder: &Path, entry: &AdapterEntry) {
     CubeClRuntimeConfig::set(config);
 }
 
-/// A driver update changes which kernel is fastest, so it gets a database of its own.
+/// The name of the database, which depends on the driver version, as the fastest kernels do.
 fn database_name(entry: &AdapterEntry) -> String {
     format!("{BURN}-{}-{}", entry.driver, entry.driver_info)
 }
 
-/// On software adapters every candidate kernel costs seconds, and they differ little.
+/// Software adapters get minimal tuning: each candidate kernel takes seconds, and they differ
+/// little.
 fn autotune(class: Class) -> AutotuneConfig {
     let mut config = AutotuneConfig::default();
     if matches!(class, Class::Software | Class::Cpu) {

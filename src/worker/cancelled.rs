@@ -1,5 +1,5 @@
-//! Rows of decoupled models that the server has cancelled: the link thread notes them, the compute
-//! thread looks between two steps.
+//! Rows of decoupled models that the server has cancelled: the link thread records them, the
+//! compute thread checks them between two steps.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +13,8 @@ impl Cancelled {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((batch, row));
     }
 
-    /// Takes out the rows of this batch. Those of batches before it are forgotten: numbers ascend,
-    /// and they are done.
+    /// Takes the rows of this batch. Rows of earlier batches are dropped: batch numbers ascend, and
+    /// these batches have ended.
     pub(super) fn take(&self, batch: u64) -> Vec<u64> {
         let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let later = rows.split_off(&(batch.saturating_add(1), 0));
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_of_a_batch_are_taken_once_and_older_ones_are_forgotten() {
+    fn rows_of_a_batch_are_taken_once_and_older_ones_are_dropped() {
         let cancelled = Cancelled::default();
         for (batch, row) in [(1, 0), (2, 5), (2, 3), (3, 1)] {
             cancelled.clone().note(batch, row);

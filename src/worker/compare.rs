@@ -1,5 +1,5 @@
-//! A second check that rows are independent: two different rows give the same results together,
-//! apart and padded. The first one is the proof over the graph (`onnx::rows`).
+//! A check at run time that rows are independent: two different rows must give the same results
+//! together, separately and padded. It supplements the analysis of the graph (`onnx::rows`).
 
 use super::loaded::Loaded;
 use bytes::Bytes;
@@ -11,14 +11,15 @@ use types::clock;
 use types::random::SplitMix64;
 use types::tensor::{Datatype, Tensor, Tensors};
 
-/// `true` if batches join rows of several requests on the strength of a proof.
+/// True if batches join rows of several requests because of the analysis of the graph.
 pub(super) fn is_wanted(loaded: &Loaded) -> bool {
     let signature = loaded.model.signature();
     let proved = signature.output_hints && !signature.exact;
     proved && signature.rows == RowMode::Stacked && loaded.max_rows > 1
 }
 
-/// Compares rows together with the same rows apart. Gives a remark where that is not possible.
+/// Compares rows in one batch with the same rows in separate batches. Returns a remark if they
+/// cannot be compared.
 ///
 /// # Errors
 /// [`ModelError::Rows`] if they differ, else the error of the device.
@@ -27,7 +28,8 @@ pub(super) fn rows(loaded: &mut Loaded) -> Result<Option<String>, ModelError> {
         Ok(None) => Ok(None),
         Ok(Some(difference)) => Err(ModelError::Rows(difference)),
         Err(ModelError::Input(error) | ModelError::Broken(error)) => {
-            let note = "rows are joined on the proof alone: made-up ones could not be compared";
+            let note =
+                "rows are joined because of the graph alone: generated rows could not be compared";
             Ok(Some(format!("{note}: {error}")))
         }
         Err(error) => Err(error),
@@ -40,7 +42,7 @@ fn compared(loaded: &mut Loaded) -> Result<Option<String>, ModelError> {
     let typical = loaded.warm_up_inputs(1).into_iter().next();
     let typical = typical.unwrap_or_default();
     // Fixed seeds, so that each load of a model has the same result.
-    let [one, two] = [1u64, 2].map(|seed| invented(&typical, seed));
+    let [one, two] = [1u64, 2].map(|seed| generated(&typical, seed));
     let joined = |rows: Vec<&Tensors>| {
         let rows = rows.into_iter().cloned().collect();
         Tensors::concat_rows(rows).map_err(|error| ModelError::Input(error.to_string()))
@@ -51,7 +53,7 @@ fn compared(loaded: &mut Loaded) -> Result<Option<String>, ModelError> {
     let together = run(&both, 2)?;
     if let Err(difference) = agree(&apart, &together) {
         return Ok(Some(format!(
-            "two rows together differ from the same rows apart: {difference}"
+            "two rows in one batch differ from the same rows in separate batches: {difference}"
         )));
     }
     // Three rows are a bucket of their own there (`max_rows`), so that nothing is padded.
@@ -62,13 +64,14 @@ fn compared(loaded: &mut Loaded) -> Result<Option<String>, ModelError> {
     let three = run(&joined(vec![&one, &two, &one])?, 3)?;
     let first = three.slice_rows(0, 2).map_err(|error| ModelError::Broken(error.to_string()))?;
     let differs = agree(&apart, &first).err();
-    Ok(differs
-        .map(|difference| format!("padded rows differ from the same rows apart: {difference}")))
+    Ok(differs.map(|difference| {
+        format!("padded rows differ from the same rows in separate batches: {difference}")
+    }))
 }
 
-/// Tensors of the same form with numbers of their own: floats between -1 and 1, integers of 0 or
-/// 1, which indices and token numbers allow.
-fn invented(like: &Tensors, seed: u64) -> Tensors {
+/// Tensors of the same shapes with pseudo-random numbers: floats between -1 and 1, integers of 0 or
+/// 1, which are valid indices and token numbers.
+fn generated(like: &Tensors, seed: u64) -> Tensors {
     let mut random = SplitMix64::new(seed);
     like.0.iter().map(|tensor| filled(tensor, &mut random)).collect()
 }

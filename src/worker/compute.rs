@@ -30,10 +30,10 @@ use wire::{
     WireError, WorkerSpec, tensor_headers, tensors_from,
 };
 
-/// Between two looks at the memory in use while batches run.
+/// Minimum time between two readings of the memory in use while batches run.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A message for the compute thread, and when it was whole.
+/// A message for the compute thread, with the time of its complete reception.
 pub(super) struct ComputeJob {
     message: ToWorker,
     body: Bytes,
@@ -54,7 +54,7 @@ impl ComputeJob {
     }
 }
 
-/// What `ToWorker::Run` says of a batch.
+/// The fields of `ToWorker::Run`, except the tensors.
 struct Work {
     batch: u64,
     model: u32,
@@ -62,7 +62,7 @@ struct Work {
     slices: Vec<TimeSlice>,
 }
 
-/// Why a worker gives its adapter up.
+/// The reason why an adapter cannot serve.
 struct UnfitError {
     why: Unfit,
     error: String,
@@ -80,7 +80,7 @@ impl From<ModelError> for UnfitError {
     }
 }
 
-/// What the compute thread owns.
+/// The state of the compute thread.
 pub(super) struct ComputeThread {
     device: Device,
     registry: Arc<Registry>,
@@ -88,14 +88,14 @@ pub(super) struct ComputeThread {
     slow: Option<Slow>,
     faults: Faults,
     models: BTreeMap<u32, Loaded>,
-    /// Whether models are loaded in a thread of their own, and the one that is.
+    /// True if models are loaded in a separate thread; `background` is the current load there.
     pub(super) loads_in_background: bool,
     background: Option<BackgroundLoad>,
-    /// Models on their way, the first one being loaded.
+    /// Pending loads; the first one is in progress.
     loads: VecDeque<OngoingLoad>,
-    /// What the server was told last of memory in use and reserved, and when.
+    /// The last report of memory in use and reserved, and its time.
     reported: (Option<(u64, u64)>, Instant),
-    /// Whether that may have changed since.
+    /// True if the memory may have changed since.
     stale: bool,
     pub(super) checks: SelfChecks,
     pub(super) cancelled: Cancelled,
@@ -103,7 +103,7 @@ pub(super) struct ComputeThread {
     pub(super) caches: PathBuf,
 }
 
-/// Serves until the link ends; ends the process when the adapter proves unfit.
+/// Serves until the link ends. If the adapter is unfit, reports that and returns.
 pub(super) fn run(
     (spec, lock, confinement): (WorkerSpec, Locked, String),
     registry: Registry,
@@ -121,11 +121,12 @@ pub(super) fn run(
         Ok(opened) => opened,
         Err(UnfitError { why, error }) => {
             let _ = sender.send(FromWorker::Unfit { why, error });
-            // The server reads it, then lets us go; if it is gone the link thread ends us.
+            // The server stops this process after it has read the message; if the link is closed,
+            // the link thread ends the process.
             return;
         }
     };
-    // Held for the process's life.
+    // Held until the process exits.
     let _lock = lock;
     let mut compute = ComputeThread::new(device, registry, sender, spec.slow, faults);
     compute.checks.interval = spec.options.check;
@@ -134,16 +135,15 @@ pub(super) fn run(
     // A device has one queue, and its kernels are compiled by the thread that runs them.
     compute.loads_in_background = spec.adapter.api == Api::Cpu;
     if let Err(error) = compute.serve(&work) {
-        tracing::error!("the link broke: {error}");
+        tracing::error!("the link failed: {error}");
         std::process::exit(1);
     }
 }
 
-/// The lock of the worker's adapter, or why there is none. The CPU has no lock: it is shared by
-/// nature.
+/// The lock of the worker's adapter, or the error. The CPU has no lock, since it is always shared.
 pub(super) type Locked = Result<Option<AdapterLock>, LockError>;
 
-/// Locks the adapter of an order.
+/// Locks the adapter of a worker.
 pub(super) fn lock(spec: &WorkerSpec) -> Locked {
     match spec.adapter.api {
         Api::Cpu => Ok(None),
@@ -151,7 +151,7 @@ pub(super) fn lock(spec: &WorkerSpec) -> Locked {
     }
 }
 
-/// Opens, checks and probes the adapter, which is locked.
+/// Opens, checks and probes the locked adapter.
 fn open_device(
     spec: &WorkerSpec,
     lock: Locked,
@@ -165,7 +165,7 @@ fn open_device(
     // the first message must be `Hello`.
     let lock = lock.map_err(unfit_lock)?;
     let (device, probe) = if entry.api == Api::Cpu {
-        // There is nothing to check that a panic would not tell.
+        // The CPU needs no check.
         (Device::flex(), None)
     } else {
         let (device, probe) = open_gpu(entry, sender)?;
@@ -233,11 +233,11 @@ impl ComputeThread {
         }
     }
 
-    /// Works until there is nobody left to give work. While a model loads, its steps and what else
-    /// there is to do take turns: neither waits for the whole of the other.
+    /// Performs jobs until the link ends. While a model loads, its steps alternate with other jobs,
+    /// so that neither waits for all of the other.
     ///
     /// # Errors
-    /// If the link broke.
+    /// If the link failed.
     pub(super) fn serve(&mut self, work: &mpsc::Receiver<ComputeJob>) -> Result<(), WireError> {
         loop {
             self.end_background_load()?;
@@ -261,15 +261,16 @@ impl ComputeThread {
         }
     }
 
-    /// When there is something to do without being asked: what a last batch took is told soon.
+    /// Time until the next task without a job: a check, a memory report, or the end of a background
+    /// load.
     fn due_in(&self) -> Duration {
         let checks = self.checks.due_in();
         let due = if self.stale { REPORT_INTERVAL.min(checks) } else { checks };
         if self.background.is_some() { POLL_INTERVAL.min(due) } else { due }
     }
 
-    /// Has one of the models give the answer that is known. If it does not, the adapter is given
-    /// up, and the server told so.
+    /// Runs the golden sample of one model if a check is due. If the result is wrong, reports the
+    /// adapter as unfit and returns false.
     fn passes_self_check(&mut self) -> bool {
         let Some(model) = self.checks.next(&self.models) else { return true };
         let ComputeThread { models, faults, checks, .. } = self;
@@ -285,9 +286,9 @@ impl ComputeThread {
         };
         let (name, batches) = (&loaded.name, checks.batches);
         let error = format!(
-            "{name} was checked again: {error}; {batches} batches have run since all was well"
+            "self-check of {name} failed: {error}; {batches} batches have run since the last good check"
         );
-        // If the link broke there is nobody to tell.
+        // An error means that the link has failed, which the link thread handles.
         let _ = self.sender.send(FromWorker::Unfit { why, error: shortened(&error) });
         false
     }
@@ -313,7 +314,7 @@ impl ComputeThread {
 
     fn load_step(&mut self) -> Result<(), WireError> {
         let Some(mut loading) = self.loads.pop_front() else { return Ok(()) };
-        // Injected faults strike at steps that are counted in one thread.
+        // Injected faults occur at steps that are counted in one thread.
         if self.loads_in_background && self.faults.are_none() {
             return self.load_in_background(loading);
         }
@@ -348,7 +349,7 @@ impl ComputeThread {
         Ok(())
     }
 
-    /// Takes over what a thread has loaded.
+    /// Takes the result of a background load that has ended.
     fn end_background_load(&mut self) -> Result<(), WireError> {
         let Some(load) = self.background.take_if(|load| load.has_ended()) else { return Ok(()) };
         let model = load.model;
@@ -377,7 +378,7 @@ impl ComputeThread {
         self.sender.send(FromWorker::LoadFailed { model, rows, cause, error })
     }
 
-    /// Puts a warm model in its place; until now one with its number has served.
+    /// Serves a warm model from now on, in place of an earlier one of its number.
     fn loaded(&mut self, loading: OngoingLoad) -> Result<(), WireError> {
         let model = loading.model();
         let Some((loaded, message)) = loading.finish() else { return Ok(()) };
@@ -385,7 +386,7 @@ impl ComputeThread {
             self.free(old);
         }
         self.checks.loaded();
-        // First what it took, lest that passes for what others use.
+        // The memory is reported first; otherwise it would count as memory of other programs.
         self.report_memory()?;
         self.sender.send(message)
     }
@@ -405,7 +406,7 @@ impl ComputeThread {
         self.report_memory()
     }
 
-    /// Drops what holds memory of the device and gives the memory back to the driver.
+    /// Drops an owner of device memory and returns the memory to the driver.
     fn free<T>(&self, holder: T) {
         let freed = guarded(|| {
             drop(holder);
@@ -413,7 +414,7 @@ impl ComputeThread {
             self.device.memory_cleanup();
         });
         if let Err(panic) = freed {
-            tracing::warn!("memory of the device may not be free: {panic}");
+            tracing::warn!("failed to release device memory: {panic}");
         }
     }
 
@@ -444,13 +445,15 @@ impl ComputeThread {
         self.report_memory_if_due()
     }
 
-    /// Between batches and steps of a load: asking a device for it takes time.
+    /// Reports the memory at a limited rate between batches and load steps, since reading it takes
+    /// time.
     fn report_memory_if_due(&mut self) -> Result<(), WireError> {
         self.stale = self.reported.1.elapsed() < REPORT_INTERVAL;
         if self.stale { Ok(()) } else { self.report_memory() }
     }
 
-    /// Tells how much memory tensors hold, and how much is kept for them, if that changed.
+    /// Reports the memory that tensors use and the memory that is reserved for them, if either
+    /// changed.
     fn report_memory(&mut self) -> Result<(), WireError> {
         self.stale = false;
         let usage = guarded(|| usage(&self.device)).ok().flatten();

@@ -1,24 +1,25 @@
-//! Takes rights away from the worker before it loads a driver: whoever takes it over, through a
-//! shader compiler or a spoilt model, finds no network, no file to write but caches, and no other
-//! program to run or to look into.
+//! Restricts the worker's rights before it loads a driver. An attacker with control over the
+//! worker, through a shader compiler or a malicious model, has no network, can write to no files
+//! but caches, and cannot run or inspect other programs.
 //!
-//! Best effort: what this kernel does not enforce is told, and the worker serves all the same.
+//! Best effort: restrictions that this kernel does not enforce are reported, and the worker serves
+//! nevertheless.
 
 use std::path::Path;
 
-/// Confines this process and says in words what is enforced. Beside devices and shared memory it
-/// may write to these folders only. Call it from the first thread, before there are others: these
-/// inherit it.
+/// Confines this process and returns a text about the enforced restrictions. In addition to devices
+/// and shared memory it can write only to these folders. Must be called from the first thread
+/// before any other one exists, since threads inherit the restrictions.
 #[cfg(target_os = "linux")]
 pub(super) fn confine(folders: &[&Path]) -> String {
     let files = describe("files", linux::files(folders));
     format!("{files}, {}", describe("system calls", linux::calls()))
 }
 
-/// Other platforms offer nothing that a program could ask for itself as simply.
+/// Other platforms have no comparable interface for a program to restrict itself.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn confine(_folders: &[&Path]) -> String {
-    "nothing: only Linux offers it".to_owned()
+    "nothing: available on Linux only".to_owned()
 }
 
 #[cfg(target_os = "linux")]
@@ -26,7 +27,7 @@ fn describe(what: &str, enforced: anyhow::Result<String>) -> String {
     match enforced {
         Ok(how) => format!("{what} ({how})"),
         Err(error) => {
-            tracing::warn!("{what} of this worker are not confined: {error}");
+            tracing::warn!("failed to confine {what} of this worker: {error}");
             format!("not {what} ({error})")
         }
     }
@@ -47,24 +48,25 @@ mod linux {
     use std::collections::BTreeMap;
     use std::path::{Path, PathBuf};
 
-    /// Everything that Linux 6.12 can refuse; older kernels refuse less.
+    /// All rights that Linux 6.12 can restrict; older kernels restrict fewer.
     const LANDLOCK: ABI = ABI::V6;
-    /// Models and drivers may lie anywhere. Nothing may be executed, wherever it lies.
+    /// Models and drivers can be in any folder. No file can be executed.
     const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     const USE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{WriteFile | Truncate | IoctlDev});
     // `Refer` permits a rename from one folder to another; landlock denies it otherwise.
     const KEEP: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
         WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
     });
-    /// How names in `/dev` begin that drivers of cards open. AMD has `kfd` beside `dri`, WSL `dxg`,
-    /// ARM `mali`, NVIDIA's boards `nvhost` and `nvmap`; memory is shared through the last two.
+    /// Prefixes of the names in `/dev` that drivers of cards open. AMD has `kfd` in addition to
+    /// `dri`, WSL `dxg`, ARM `mali`, NVIDIA's boards `nvhost` and `nvmap`; the last two share
+    /// memory.
     const DEVICES: [&str; 10] =
         ["null", "dri", "nvidia", "kfd", "dxg", "mali", "nvhost", "nvmap", "udmabuf", "dma_heap"];
-    /// Memory that has a name, gone with the next start of the machine.
+    /// Named shared memory, which is lost when the machine restarts.
     const SHARED_MEMORY: &str = "/dev/shm";
 
-    /// Landlock: files by what is above them; a process's secrets in `/proc`, signals and sockets
-    /// of others come with it.
+    /// Landlock: access to files by their folders. It also protects the secrets of other processes
+    /// in `/proc`, and their signals and sockets.
     pub(super) fn files(folders: &[&Path]) -> anyhow::Result<String> {
         let kept = folders.iter().copied().chain([Path::new(SHARED_MEMORY)]);
         let status = Ruleset::default()
@@ -79,9 +81,9 @@ mod linux {
         match status.ruleset {
             RulesetStatus::FullyEnforced => Ok("landlock".to_owned()),
             RulesetStatus::PartiallyEnforced => {
-                Ok("landlock, as far as this older kernel goes".to_owned())
+                Ok("landlock, partially supported by this kernel".to_owned())
             }
-            RulesetStatus::NotEnforced => bail!("there is no landlock here"),
+            RulesetStatus::NotEnforced => bail!("this kernel does not support landlock"),
         }
     }
 
@@ -94,11 +96,11 @@ mod linux {
         named.map(|entry| entry.path()).collect()
     }
 
-    /// No driver of a card needs any of these to compute.
+    /// System calls to reject; no driver of a card needs any of them to compute.
     const REFUSED: [i64; 15] = [
-        // The link is there; who else listens on this machine would do more than a worker may.
+        // The link is already open; other servers on this machine have more rights than a worker.
         libc::SYS_connect,
-        // Does what other system calls do, past this list.
+        // Performs operations of other system calls without this filter.
         libc::SYS_io_uring_setup,
         // Other programs and other processes.
         libc::SYS_execve,
@@ -107,7 +109,7 @@ mod linux {
         libc::SYS_process_vm_readv,
         libc::SYS_process_vm_writev,
         libc::SYS_pidfd_getfd,
-        // Ways to rights that were given up, and into the kernel.
+        // Ways to regain rights, and interfaces into the kernel.
         libc::SYS_unshare,
         libc::SYS_setns,
         libc::SYS_bpf,
@@ -117,13 +119,13 @@ mod linux {
         libc::SYS_add_key,
         libc::SYS_request_key,
     ];
-    /// Marks a system call of the x32 ABI, which some kernels for x86-64 know beside their own.
+    /// Flag of system calls of the x32 ABI, which some kernels for x86-64 also support.
     const X32: i64 = 0x4000_0000;
 
-    /// Capabilities and seccomp: what is refused is an error, not the end; drivers that try it do
-    /// without.
+    /// Capabilities and seccomp: a rejected call returns an error instead of ending the process, so
+    /// that drivers can continue without it.
     pub(super) fn calls() -> anyhow::Result<String> {
-        give_up_root()?;
+        drop_root_capabilities()?;
         let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
             REFUSED.iter().map(|call| (*call, Vec::new())).collect();
         for call in [libc::SYS_socket, libc::SYS_socketpair] {
@@ -143,9 +145,9 @@ mod linux {
         Ok("seccomp".to_owned())
     }
 
-    /// A server that runs as root has workers that may no more than read and write what they find,
-    /// models of all users among it.
-    fn give_up_root() -> anyhow::Result<()> {
+    /// Reduces the capabilities of workers of root to reading and writing files, which models of
+    /// all users require.
+    fn drop_root_capabilities() -> anyhow::Result<()> {
         let has = capabilities(None)?;
         // Without CAP_SYS_PTRACE: a worker with all capabilities of root could read the environment
         // of the server (found by a test).
@@ -156,7 +158,7 @@ mod linux {
         Ok(())
     }
 
-    /// Sockets of any family but the machine's own.
+    /// Matches sockets of any family except local ones.
     fn unless_local() -> anyhow::Result<SeccompRule> {
         let local = u64::from(libc::AF_UNIX.unsigned_abs());
         // The argument is an `int`: only the lower 32 bits of the register are defined.
@@ -167,7 +169,10 @@ mod linux {
 
 #[cfg(test)]
 #[cfg(target_os = "linux")]
-#[allow(clippy::disallowed_methods, reason = "the environment tells the inner process its part")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the inner process is configured through its environment"
+)]
 mod tests {
     use super::*;
     use std::fs;
@@ -179,9 +184,9 @@ mod tests {
 
     const FOLDER: &str = "CONCERTINA_TEST_CONFINED";
 
-    /// What the kernel says to it, in a process of its own: there is no way back.
+    /// Runs in a separate process, since a confinement cannot be undone.
     #[test]
-    fn a_confined_process_has_no_network_and_writes_to_caches_only() {
+    fn confined_process_has_no_network_and_writes_to_caches_only() {
         let folder =
             std::env::temp_dir().join(format!("concertina-confine-{}", std::process::id()));
         fs::create_dir_all(folder.join("cache")).unwrap();
@@ -206,7 +211,7 @@ mod tests {
         println!("{enforced}");
         let proc = fs::read_to_string("/proc/self/status").unwrap();
         assert!(proc.contains("NoNewPrivs:\t1\n") && proc.contains("Seccomp:\t2\n"), "{proc}");
-        // Threads that start later, as all of a driver's do.
+        // Threads that start later, like those of a driver.
         std::thread::scope(|scope| {
             scope.spawn(|| no_network(&folder)).join().unwrap();
             scope.spawn(no_other_process).join().unwrap();
@@ -250,7 +255,7 @@ mod tests {
         refused(fs::remove_file(&model));
         refused(fs::rename(&model, folder.join("cache/model.onnx")));
         assert_eq!(fs::read_to_string(&model).unwrap(), "weights");
-        // Secrets of others who run as the same user.
+        // Secrets of other processes of the same user.
         let parent = std::os::unix::process::parent_id();
         refused(fs::read(format!("/proc/{parent}/environ")));
         caches(&folder.join("cache"));

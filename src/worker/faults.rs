@@ -1,6 +1,6 @@
-//! Goes wrong as it is told to: faults injected into the steps of a worker, for tests.
+//! Faults that are injected into the steps of a worker, for tests.
 //!
-//! What an injected fault says begins with "injected:", so that nobody takes it for a real one.
+//! Messages of injected faults begin with "injected:" to distinguish them from real ones.
 
 use model::{Generate, Model, ModelError, Signature};
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use types::tensor::{Tensor, Tensors};
 use wire::client::WorkerSender;
 use wire::{Injected, Injection};
 
-/// How many times as long a slow step takes, and how much longer at least.
+/// Factor of the duration of a slow step, and its additional duration.
 const SLOWER: u32 = 10;
 const SLOWER_BY: Duration = Duration::from_millis(100);
-/// How much longer the first step of a slow death takes.
+/// Additional duration of the first step of a slow death.
 const DYING: Duration = Duration::from_millis(20);
 /// Lines of a flood: far more than is logged, and more than a pipe holds.
 const FLOOD_LINES: usize = 20_000;
@@ -25,16 +25,16 @@ pub(super) struct Faults {
     adapter: String,
     incarnation: u64,
     sender: WorkerSender,
-    /// Steps begun so far.
+    /// Number of steps that have begun.
     steps: u64,
     lost: bool,
-    /// How long the last step of a slow death was held up.
+    /// Delay of the last step of a slow death.
     dying: Option<Duration>,
     corruption: OutputCorruption,
 }
 
 impl Faults {
-    /// Those of the injections that concern the `life`-th worker of this adapter.
+    /// The injections that apply to this worker.
     pub(super) fn new(
         injections: &[Injection],
         (adapter, incarnation): (&str, u64),
@@ -49,12 +49,12 @@ impl Faults {
         Faults { injections, adapter, incarnation, sender, steps, lost, dying, corruption }
     }
 
-    /// Whether nothing is to go wrong.
+    /// True if no fault is injected.
     pub(super) fn are_none(&self) -> bool {
         self.injections.is_empty()
     }
 
-    /// Does a step, with what is to go wrong in it.
+    /// Runs a step with its injected faults.
     ///
     /// # Errors
     /// Those of the step, and those injected.
@@ -87,7 +87,7 @@ impl Faults {
         done
     }
 
-    /// What happens at this step.
+    /// The faults of this step.
     fn due(&self) -> Vec<Injected> {
         let now =
             |injection: &&Injection| injection.is_due(&self.adapter, self.incarnation, self.steps);
@@ -104,9 +104,9 @@ impl Faults {
             // `step` doubles the time before its first use.
             Injected::SlowDeath => self.dying = Some(DYING / 2),
             Injected::DeviceLost => self.lost = true,
-            Injected::Refuse => return refused("the device refuses"),
+            Injected::Refuse => return refused("the device rejects the step"),
             Injected::LinkCut => {
-                // The prefix of a frame whose rest never comes.
+                // The prefix of a frame without its rest.
                 let _ = self.sender.send_raw(b"CNC1\x40\0\0\0\0\0\0\0half");
                 std::process::exit(1);
             }
@@ -119,14 +119,14 @@ impl Faults {
         Ok(())
     }
 
-    /// What lets models answer wrongly in the steps that are to.
+    /// The flag that corrupts the outputs of models.
     pub(super) fn corruption(&self) -> OutputCorruption {
         self.corruption.clone()
     }
 }
 
-/// Whether the outputs of a step are to be wrong, shared with the models; nothing where that is
-/// not to happen.
+/// A flag, shared with the models, that corrupts the outputs of a step; `None` if no fault does
+/// that.
 #[derive(Clone, Default)]
 pub(super) struct OutputCorruption(Option<Arc<AtomicBool>>);
 
@@ -137,7 +137,7 @@ impl OutputCorruption {
         }
     }
 
-    /// The model, with outputs that are wrong when they are to be.
+    /// Wraps a model so that its outputs are corrupted while the flag is set.
     pub(super) fn wrap(&self, model: Box<dyn Model>) -> Box<dyn Model> {
         match self.0.clone() {
             Some(corrupts) => Box::new(CorruptedModel { model, corrupts }),
@@ -146,7 +146,7 @@ impl OutputCorruption {
     }
 }
 
-/// A model on a device that computes wrongly now and then.
+/// A model on a device that sometimes computes wrongly.
 struct CorruptedModel {
     model: Box<dyn Model>,
     corrupts: Arc<AtomicBool>,
@@ -165,13 +165,13 @@ impl Model for CorruptedModel {
         Ok(Tensors(outputs.0.into_iter().map(flipped).collect()))
     }
 
-    /// Partial answers stay right: no sample tells that they are not.
+    /// Partial answers are not corrupted, since no golden sample could detect that.
     fn generator(&mut self) -> Option<&mut dyn Generate> {
         self.model.generator()
     }
 }
 
-/// The tensor with one bit of its first element flipped: the highest of its exponent, if it has
+/// The tensor with one bit of its first element flipped: the highest bit of the exponent, if it has
 /// one.
 fn flipped(tensor: Tensor) -> Tensor {
     let mut data = tensor.data.to_vec();
@@ -188,12 +188,12 @@ fn hang() {
     }
 }
 
-/// Stops the whole process, so that its link is silent too.
+/// Stops the whole process, including the thread of its link.
 #[cfg(unix)]
 fn freeze() {
     use rustix::process::{Signal, getpid, kill_process};
     if let Err(error) = kill_process(getpid(), Signal::STOP) {
-        tracing::warn!("this worker cannot freeze: {error}");
+        tracing::warn!("failed to stop this process: {error}");
         hang();
     }
 }
@@ -206,6 +206,6 @@ fn freeze() {
 #[allow(clippy::print_stderr, reason = "a driver would not use the log either")]
 fn flood() {
     for line in 0..FLOOD_LINES {
-        eprintln!("injected: line {line} of a driver that has a lot to say about itself");
+        eprintln!("injected: line {line} of a driver with much output");
     }
 }

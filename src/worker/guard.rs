@@ -1,4 +1,4 @@
-//! Runs what may panic inside burn or a driver, and puts what went wrong into words that travel.
+//! Runs code of burn or a driver that may panic, and converts errors for the wire.
 
 use kinds::convert::device_failure;
 use model::ModelError;
@@ -7,12 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 use wire::Cause;
 
-/// Runs what may panic inside burn or a driver.
+/// Runs code of burn or a driver that may panic.
 pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_message(panic.as_ref()))
 }
 
-/// The same for models: a panic is the device's fault, if not that of its memory.
+/// Runs code of a model. A panic is an error of the device or of its memory.
 pub(super) fn guarded_model<T>(
     work: impl FnOnce() -> Result<T, ModelError>,
 ) -> Result<T, ModelError> {
@@ -25,8 +25,8 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     format!("panic: {}", text.unwrap_or_else(|| "no message".to_owned()))
 }
 
-/// A message header has a bound, and a log one line for each thing said; what a compiler or a
-/// driver has to say has neither.
+/// The text of an error in one line of bounded length, for a message header and the log. Errors of
+/// compilers and drivers can be long.
 pub(super) fn shortened(error: &impl std::fmt::Display) -> String {
     // At most 16 KiB of UTF-8; a header may have 256 KiB (`wire/frame.rs`).
     const CHARS_MAX: usize = 4096;
@@ -35,7 +35,7 @@ pub(super) fn shortened(error: &impl std::fmt::Display) -> String {
     lines.collect::<Vec<_>>().join("; ").chars().take(CHARS_MAX).collect()
 }
 
-/// Whose fault it is, as the wire says it.
+/// The cause of an error, for the wire.
 pub(super) fn cause(error: &ModelError) -> Cause {
     match error {
         ModelError::Input(_) => Cause::Input,
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_in_many_lines_becomes_one() {
+    fn error_of_several_lines_becomes_one_line() {
         let text = "it failed\nCaused by:\n  two things\n\n";
         assert_eq!(shortened(&text), "it failed; Caused by:; two things");
         assert_eq!(shortened(&"é".repeat(5000)).chars().count(), 4096);
@@ -76,7 +76,7 @@ mod tests {
         ] {
             let panicked = guarded_model(|| -> Result<(), ModelError> { panic!("{text}") });
             assert_eq!(panicked.as_ref().map_err(cause), Err(cause_of), "{text}");
-            // Errors have their kind already.
+            // Errors that are not panics keep their kind.
             let device = || Err::<(), _>(ModelError::Device(text.to_owned()));
             assert_eq!(guarded_model(device), device());
         }

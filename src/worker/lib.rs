@@ -1,9 +1,9 @@
 //! The worker process: one adapter, one device, one link to the server. No HTTP, no scheduling.
 //!
-//! Two threads, and one more while the CPU loads a model (`beside.rs`): the link thread answers pings
-//! and ends the process the moment the server is gone, even while a kernel compiles; the compute
-//! thread owns the device and does everything slow. An adapter is turned off by the end of this
-//! process: it tears nothing down, the system takes driver, memory and power state back.
+//! It has two threads, and one more while the CPU loads a model (`background_load.rs`). The link
+//! thread answers pings and ends the process as soon as the link closes, even while a kernel
+//! compiles. The compute thread owns the device and performs all slow operations. An adapter is
+//! turned off by the exit of this process: the system then releases driver, memory and power state.
 
 mod background_load;
 pub mod caches;
@@ -39,15 +39,15 @@ use std::sync::mpsc;
 use wire::client::{WorkerReceiver, WorkerSender, connect};
 use wire::{BATCHES_MAX, FromWorker, ToWorker, VERSION, WireError, WorkerSpec};
 
-/// Models that may be ordered to be loaded or unloaded beside them; each order is small.
+/// Capacity for control messages, such as loads, in addition to batches; each message is small.
 const CONTROL_MAX: usize = 256;
 
-/// Runs a worker until it is told to stop or its server is gone. Reads its order from stdin.
+/// Runs a worker until it receives `Stop` or its link closes. Reads its spec from stdin.
 pub fn run(registry: Registry) -> ExitCode {
     match serve(registry) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("worker ends: {error:#}");
+            tracing::error!("worker failed: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -60,10 +60,11 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
     if let Some(bytes_max) = spec.validation {
         process::limit_resources(bytes_max);
     }
-    let (receiver, sender) = connect(&spec.server_endpoint).context("cannot reach the server")?;
-    // Before it gives up the right to make the file.
+    let (receiver, sender) =
+        connect(&spec.server_endpoint).context("failed to connect to the server")?;
+    // Before the process drops the right to create the lock file.
     let lock = compute::lock(&spec);
-    // Before any thread, driver and file of a model.
+    // Before any thread is started, and any driver or model file is read.
     let confinement = drop_rights(&spec);
     sender.send(FromWorker::Hello { version: VERSION.to_owned(), token: spec.token.clone() })?;
     // All that the server may send fits, so that the link thread never waits for this channel.
@@ -77,11 +78,11 @@ fn serve(registry: Registry) -> anyhow::Result<()> {
         .spawn(move || {
             compute::run((spec, lock, confinement), registry, (work, seen), compute_sender)
         })
-        .context("cannot start the compute thread")?;
+        .context("failed to start the compute thread")?;
     link(receiver, &sender, &inbox, &cancelled)
 }
 
-/// Gives up what a worker has no use for, if it is to; says what is enforced.
+/// Drops rights that a worker does not need, if configured; returns a text about the restrictions.
 fn drop_rights(spec: &WorkerSpec) -> String {
     if !spec.options.confine {
         return "nothing: workers.confine is false".to_owned();
@@ -91,13 +92,16 @@ fn drop_rights(spec: &WorkerSpec) -> String {
 
 fn read_spec() -> anyhow::Result<WorkerSpec> {
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).context("cannot read the order from stdin")?;
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .context("failed to read the spec of the worker from stdin")?;
     serde_json::from_str(&line)
-        .context("the order on stdin does not parse; workers are started by `concertina serve`")
+        .context("failed to parse the spec of the worker from stdin; workers are started by `concertina serve`")
 }
 
-/// Where messages go that are more than a word: to the compute thread, by way of the one that receives
-/// the files of models if this worker may not have those of the server.
+/// Destination of messages that the link thread does not handle itself: the compute thread, or
+/// first the thread that receives model files if this worker cannot read those of the server.
 struct Inbox {
     jobs: mpsc::SyncSender<ComputeJob>,
     files: Option<mpsc::SyncSender<(ToWorker, Bytes)>>,
@@ -116,30 +120,31 @@ impl Inbox {
         let (messages, received) = mpsc::sync_channel(CONTROL_MAX);
         let serve = move || {
             if let Err(error) = files.serve(&received) {
-                tracing::error!("no more files of models are received: {error:#}");
+                tracing::error!("the thread for model files ended: {error:#}");
             }
         };
         let thread = std::thread::Builder::new().name("files".into()).spawn(serve);
-        thread.context("cannot start the thread for files")?;
+        thread.context("failed to start the thread for model files")?;
         Ok(Inbox { jobs, files: Some(messages) })
     }
 
     fn put(&self, message: ToWorker, body: Bytes) -> anyhow::Result<()> {
         match &self.files {
-            // Waits for the disk at most: the server answers what was asked for.
-            Some(files) if !matches!(message, ToWorker::Run { .. }) => {
-                files.send((message, body)).context("the thread for files takes no more messages")
-            }
-            // The server never sends more than fits, and a compute thread that is gone has said why.
+            // Blocks only for the disk: the server sends only the files that were requested.
+            Some(files) if !matches!(message, ToWorker::Run { .. }) => files
+                .send((message, body))
+                .context("the thread for model files ended or its channel is full"),
+            // The server never sends more than fits, and the compute thread reports why it ends.
             _ => {
                 let job = ComputeJob::new(message, body);
-                self.jobs.try_send(job).context("the compute thread takes no more work")
+                self.jobs.try_send(job).context("the compute thread ended or its channel is full")
             }
         }
     }
 }
 
-/// The link thread: pongs at once, hands work on, leaves when told to or left alone.
+/// The link thread: answers pings, forwards other messages, and returns on `Stop` or when the link
+/// closes.
 fn link(
     mut receiver: WorkerReceiver,
     sender: &WorkerSender,

@@ -11,18 +11,18 @@ use std::time::Duration;
 use types::clock;
 use wire::{FromWorker, LoadRequest};
 
-/// One model on its way.
+/// The load of one model.
 pub(super) struct OngoingLoad {
     request: LoadRequest,
     /// Keeps received files from being removed.
     _files: Option<VersionInUse>,
     loaded: Option<Loaded>,
     runs: WarmUpRuns,
-    /// Memory taken by the steps so far; `None` where the device does not tell.
+    /// Growth of the memory in use by the steps so far; `None` if the device does not report it.
     grown: Option<i64>,
     load: Duration,
     warm_up: Duration,
-    /// Bytes of the caches and time of tunings when it began; set by the first step.
+    /// Size of the caches and total tuning time at the first step.
     begun: Option<(u64, Duration)>,
     tuning: Option<Duration>,
 }
@@ -47,15 +47,15 @@ impl OngoingLoad {
         self.request.model
     }
 
-    /// Rows of the bucket that its last step ran; 0 if that ran none.
+    /// Rows of the bucket that the last step ran; 0 if it ran none.
     pub(super) fn rows(&self) -> u32 {
         self.loaded.as_ref().map_or(0, |_| u32::try_from(self.runs.rows).unwrap_or(u32::MAX))
     }
 
-    /// Does one step and says before what it is. `true` if it was the last.
+    /// Reports and runs one step. Returns true if it was the last one.
     ///
     /// # Errors
-    /// Why the model cannot be loaded; there is no use in further steps.
+    /// If the model cannot be loaded; no further step may be run then.
     pub(super) fn step(&mut self, tools: &Tools<'_>) -> Result<bool, ModelError> {
         let (cached, tuned) =
             *self.begun.get_or_insert_with(|| (cached_bytes(tools.caches), tuning::total()));
@@ -81,7 +81,7 @@ impl OngoingLoad {
         Ok(last)
     }
 
-    /// The model after its last step, with the news of it; `None` before.
+    /// The model after its last step, with its `Loaded` message; `None` before.
     pub(super) fn finish(self) -> Option<(Loaded, FromWorker)> {
         let mut loaded = self.loaded?;
         let files_bytes = self.request.info.files_bytes;
@@ -113,19 +113,19 @@ fn read(info: &ModelInfo, tools: &Tools<'_>) -> Result<Loaded, ModelError> {
     Ok(Loaded { name, model, golden, max_rows, memory_bytes: 0 })
 }
 
-/// Memory of the device that tensors hold; `None` where the backend does not tell.
+/// Device memory that tensors use; `None` if the backend does not report it.
 pub(super) fn in_use(device: &Device) -> Option<u64> {
     usage(device).map(|(in_use, _)| in_use)
 }
 
-/// The same, and what is kept for tensors in all.
+/// Device memory that tensors use, and memory that is reserved for tensors.
 pub(super) fn usage(device: &Device) -> Option<(u64, u64)> {
     let usage = device.memory_pool_usage()?;
     let in_use = usage.bytes_in_use.saturating_add(usage.bytes_padding);
     Some((in_use, usage.bytes_reserved.max(in_use)))
 }
 
-/// By how much it grew; negative if it shrank.
+/// The growth between two readings; negative for a decrease.
 fn growth(before: Option<u64>, after: Option<u64>) -> Option<i64> {
     let (before, after) = (i64::try_from(before?).ok()?, i64::try_from(after?).ok()?);
     Some(after.saturating_sub(before))

@@ -1,4 +1,4 @@
-//! A loaded model in a worker, and the tools of the steps that load it.
+//! A loaded model in a worker, and the context of the steps that load it.
 
 use super::faults::OutputCorruption;
 use super::slice;
@@ -13,26 +13,26 @@ use types::tensor::Tensors;
 use wire::client::WorkerSender;
 use wire::{FromWorker, Slow};
 
-/// A loaded model with the limit that it was warmed up for.
+/// A loaded model with the batch size limit for which it was warmed up.
 pub(super) struct Loaded {
     pub(super) name: String,
     pub(super) model: Box<dyn Model>,
     pub(super) golden: Option<GoldenSample>,
     pub(super) max_rows: usize,
-    /// Memory that it takes, as `FromWorker::Loaded` says.
+    /// Memory of the model, as in `FromWorker::Loaded`.
     pub(super) memory_bytes: u64,
 }
 
 impl Loaded {
-    /// Whether it has an answer that is known.
+    /// True if the model has a golden sample.
     pub(super) fn can_be_checked(&self) -> bool {
         self.golden.is_some()
     }
 
-    /// Whether it still gives the answer that is known.
+    /// Runs the golden sample and compares its outputs.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// If the outputs are wrong, or the run fails.
     pub(super) fn check(&mut self) -> Result<(), ModelError> {
         let Loaded { model, golden, max_rows, .. } = self;
         golden.iter().try_for_each(|sample| sample.check(model.as_mut(), *max_rows))
@@ -56,11 +56,11 @@ impl Loaded {
         sets
     }
 
-    /// Runs a batch that was taken at `begin`; of a decoupled model the first step, without its answers. A slowed worker sleeps until the least time for the
-    /// batch's bucket has passed.
+    /// Runs a batch that was taken at `begin`; of a decoupled model the first step, without its
+    /// answers. A slowed worker sleeps until the least time for the batch's bucket has passed.
     ///
     /// # Errors
-    /// What [`run_batch`] says.
+    /// Those of [`run_batch`].
     pub(super) fn run(
         &mut self,
         inputs: &Tensors,
@@ -81,7 +81,7 @@ impl Loaded {
     }
 }
 
-/// What a step works with.
+/// The context of a step of a load.
 pub(super) struct Tools<'a> {
     pub(super) registry: &'a Registry,
     pub(super) device: &'a Device,

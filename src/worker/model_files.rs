@@ -1,5 +1,5 @@
-//! Files of models for a worker that may run elsewhere: they are received before the model is loaded,
-//! in a thread of their own, so that neither pings nor batches wait for a disk.
+//! Files of models for a remote worker. They are received before the model is loaded, in a separate
+//! thread, so that neither pings nor batches wait for a disk.
 
 use super::compute::ComputeJob;
 use anyhow::Context;
@@ -15,27 +15,27 @@ use wire::{Cause, FilesAnswer, FilesRequest, FromWorker, LoadRequest, ToWorker, 
 
 /// Folder inside the cache folder of the adapter.
 const FOLDER: &str = "models";
-/// Pieces that are asked for at once, which hides the way there and back.
+/// Number of pieces that are requested at the same time, to hide the round-trip time.
 const WINDOW: usize = 4;
-/// Between two reports of progress.
+/// Interval of progress reports.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Orders to load models, held back until the files are there.
+/// Load requests that wait for the files of their models.
 pub(super) struct ModelFiles {
     versions: ReceivedVersions,
     sender: WorkerSender,
     jobs: SyncSender<ComputeJob>,
-    /// The first is being received.
+    /// Waiting requests; the files of the first one are being received.
     waiting: VecDeque<LoadRequest>,
-    /// Number of the present transfer.
+    /// Number of the current transfer.
     number: u64,
-    /// Files of the present transfer, while they are listed.
+    /// Files of the current transfer, while the list is being received.
     listed: Vec<ListedFile>,
     transfer: Option<Transfer>,
     reported: Instant,
 }
 
-/// Why the files of a model cannot be received.
+/// The reason why the files of a model cannot be received.
 struct Failure {
     cause: Cause,
     error: String,
@@ -65,7 +65,7 @@ impl ModelFiles {
         }
     }
 
-    /// Takes messages until the link or the compute thread is gone.
+    /// Handles messages until the link or the compute thread ends.
     pub(super) fn serve(mut self, messages: &Receiver<(ToWorker, Bytes)>) -> anyhow::Result<()> {
         while let Ok((message, body)) = messages.recv() {
             match message {
@@ -88,14 +88,15 @@ impl ModelFiles {
     }
 
     fn forward(&self, job: ComputeJob) -> anyhow::Result<()> {
-        self.jobs.try_send(job).context("the compute thread takes no more work")
+        self.jobs.try_send(job).context("the compute thread ended or its channel is full")
     }
 
     fn send_request(&self, request: FilesRequest) -> anyhow::Result<()> {
         Ok(self.sender.send(FromWorker::Files(request))?)
     }
 
-    /// Asks for the list of the first model that waits; what still comes for another is dropped.
+    /// Requests the list of files for the first waiting load. Later messages of other transfers are
+    /// dropped.
     fn begin(&mut self) -> anyhow::Result<()> {
         self.number += 1;
         self.listed.clear();
@@ -106,7 +107,8 @@ impl ModelFiles {
         self.send_request(request)
     }
 
-    /// Gives up the loads of a model that wait, and hands the message on: it may be loaded.
+    /// Removes waiting loads of a model and forwards the message, since the model may be loaded
+    /// already.
     fn unload(&mut self, model: u32) -> anyhow::Result<()> {
         let is_first = self.waiting.front().is_some_and(|load| load.model == model);
         self.waiting.retain(|load| load.model != model);
@@ -129,13 +131,13 @@ impl ModelFiles {
         if is_complete { self.finish() } else { self.report_progress() }
     }
 
-    /// Takes one answer in; returns what to ask for next.
+    /// Processes one answer; returns the next requests.
     fn take(&mut self, answer: FilesAnswer, body: &[u8]) -> Result<Vec<FilesRequest>, Failure> {
         match answer {
             FilesAnswer::File { path, bytes, .. } => {
                 let file = ListedFile::new(path.clone(), bytes, body).ok_or_else(|| Failure {
                     cause: Cause::Machine,
-                    error: format!("{path}: the server lists it wrongly"),
+                    error: format!("{path}: invalid entry in the server's list"),
                 })?;
                 self.listed.push(file);
                 Ok(Vec::new())
@@ -166,7 +168,8 @@ impl ModelFiles {
         Some(FilesRequest::Piece { transfer: self.number, id })
     }
 
-    /// Hands on the order of a model whose files are here, and turns to the next.
+    /// Forwards the load request of a model after its files are received, and begins the next
+    /// transfer.
     fn finish(&mut self) -> anyhow::Result<()> {
         let Some(transfer) = self.transfer.take() else { return Ok(()) };
         let version = match self.versions.finish(transfer) {
@@ -194,7 +197,7 @@ impl ModelFiles {
             return Ok(());
         }
         let name = self.waiting.front().map_or("", |load| &load.info.name);
-        let doing = format!("receiving {name}, {} MB to go", transfer.missing_pieces());
+        let doing = format!("receiving {name}, {} MB left", transfer.missing_pieces());
         self.report(doing)
     }
 

@@ -1,7 +1,7 @@
-//! What NVIDIA's management library tells of the card that this worker holds.
+//! Readings of the worker's card from NVIDIA's management library.
 //!
-//! In workers only: the library opens the driver, and the serving process never does. It is loaded
-//! when the card is NVIDIA's and there is one; without it nothing is told.
+//! Only workers use the library, since it opens the driver, which the serving process never does.
+//! It is loaded if the card is NVIDIA's; if it is not installed, no readings are sent.
 
 use adapter::entry::AdapterEntry;
 use adapter::sensors::Reading;
@@ -16,17 +16,17 @@ const NVIDIA: u32 = 0x10de;
 /// Time between two readings.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Tells the server about the card for as long as the worker lives, if it is one of NVIDIA's.
+/// Sends readings of the card to the server until the worker ends, if the card is NVIDIA's.
 pub(super) fn follow(entry: &AdapterEntry, sender: WorkerSender) {
     let Some(pci) = entry.pci.clone().filter(|_| entry.vendor_id == NVIDIA) else { return };
     let thread = std::thread::Builder::new().name("nvml".into());
     let spawned = thread.spawn(move || {
         if let Err(error) = report(&pci, &sender) {
-            tracing::debug!("no readings of the card: {error}");
+            tracing::debug!("failed to read the card's sensors: {error}");
         }
     });
     if let Err(error) = spawned {
-        tracing::warn!("no readings of the card: {error}");
+        tracing::warn!("failed to read the card's sensors: {error}");
     }
 }
 
@@ -45,7 +45,7 @@ fn report(pci: &str, sender: &WorkerSender) -> anyhow::Result<()> {
     }
 }
 
-/// A card may know some and not the rest: what fails is unknown.
+/// Reads all values; a value that the card does not support is `None`.
 fn read(device: &Device<'_>) -> Reading {
     let memory = device.memory_info().ok();
     let celsius = device.temperature(TemperatureSensor::Gpu).ok();

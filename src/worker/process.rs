@@ -1,24 +1,25 @@
-//! Ends the worker with its server, by the kernel's hand where the platform offers it.
+//! Properties of the worker process: its end with the server, priority, and memory limit.
 //!
-//! The link already ends the worker everywhere; this covers a link thread that cannot run.
+//! On all platforms the worker ends when its link closes. The parent-death signal of Linux also
+//! covers a link thread that cannot run.
 
-/// Half of all memory more than the worker really has, as the kernel counts when it chooses a process
-/// to kill (`proc_pid_oom_score_adj(5)`).
+/// Score adjustment by which the kernel adds half of all memory to the worker's own when it chooses
+/// a process to kill (`proc_pid_oom_score_adj(5)`).
 const OOM_SCORE: &str = "500";
 
 /// `nice(2)`.
 #[cfg(target_os = "linux")]
 const LOWEST_PRIORITY: i32 = 19;
 
-/// Asks the kernel to kill this process when the server (process id `server`) is gone.
+/// Makes the kernel kill this process when the server (process id `server`) exits.
 #[cfg(target_os = "linux")]
 pub(super) fn exit_with_parent(server: u32) {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
     let set = set_parent_process_death_signal(Some(Signal::KILL));
     if let Err(error) = set {
-        tracing::debug!("no parent-death signal: {error}");
+        tracing::debug!("failed to set the parent-death signal: {error}");
     }
-    // The server may have died before the kernel was asked; then somebody else is the parent.
+    // The server may have exited before this call; the parent is another process then.
     let parent = getppid().map(|parent| parent.as_raw_nonzero().get());
     if parent != i32::try_from(server).ok() {
         std::process::exit(1);
@@ -29,8 +30,8 @@ pub(super) fn exit_with_parent(server: u32) {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn exit_with_parent(_server: u32) {}
 
-/// Where memory runs out the kernel kills this process before the server, which then loads models
-/// anew. Raising one's own score needs no rights.
+/// Makes the kernel kill this process rather than the server if memory runs out; the server then
+/// loads the models again. A process needs no rights to raise its own score.
 pub(super) fn raise_oom_score() {
     if cfg!(target_os = "linux")
         && let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE)
@@ -39,8 +40,8 @@ pub(super) fn raise_oom_score() {
     }
 }
 
-/// Gives this process the lowest priority and bounds its memory, in bytes. An allocation beyond that
-/// ends it.
+/// Gives this process the lowest priority and limits its memory, in bytes. An allocation beyond the
+/// limit ends it.
 #[cfg(target_os = "linux")]
 pub(super) fn limit_resources(bytes_max: u64) {
     use rustix::process::{Resource, Rlimit, nice, setrlimit};
@@ -51,7 +52,7 @@ pub(super) fn limit_resources(bytes_max: u64) {
     // count mapped files and reserved addresses.
     let limit = Rlimit { current: Some(bytes_max), maximum: Some(bytes_max) };
     if let Err(error) = setrlimit(Resource::Data, limit) {
-        tracing::debug!("failed to bound the memory: {error}");
+        tracing::debug!("failed to limit the memory: {error}");
     }
 }
 
@@ -63,10 +64,10 @@ pub(super) fn lower_thread_priority() {
     }
 }
 
-/// On other platforms it concerns the whole process.
+/// On other platforms `nice` applies to the whole process.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn lower_thread_priority() {}
 
-/// Other platforms have no such bounds.
+/// Other platforms have no such limits.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn limit_resources(_bytes_max: u64) {}

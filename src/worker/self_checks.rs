@@ -1,4 +1,4 @@
-//! When a model is next asked for the answer that is known, while there is nothing else to do.
+//! The schedule of self-checks: an idle worker runs the golden samples of its models again.
 
 use super::loaded::Loaded;
 use std::collections::BTreeMap;
@@ -6,18 +6,18 @@ use std::ops::Bound;
 use std::time::{Duration, Instant};
 use types::clock;
 
-/// For ever, as far as waiting for a channel goes.
+/// A long timeout, used if no check is due.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// The checks of one worker, one model after the other.
+/// The self-checks of one worker, one model after the other.
 #[derive(Debug)]
 pub(super) struct SelfChecks {
-    /// Time between two of them; never if zero.
+    /// Time between two checks; zero disables them.
     pub(super) interval: Duration,
     last: Instant,
     /// The model that was checked last.
     model: u32,
-    /// Batches that ran since one of them, or the load, went well.
+    /// Number of batches since the last successful check or load.
     pub(super) batches: u64,
 }
 
@@ -28,7 +28,7 @@ impl Default for SelfChecks {
 }
 
 impl SelfChecks {
-    /// How long until the next one.
+    /// Time until the next check.
     pub(super) fn due_in(&self) -> Duration {
         if self.interval.is_zero() {
             return NEVER;
@@ -51,9 +51,9 @@ impl SelfChecks {
         // Set even if no model can be checked: otherwise the next wait would be zero, and the
         // thread would spin.
         self.last = clock::now();
-        let behind = models.range((Bound::Excluded(self.model), Bound::Unbounded));
-        let mut turn = behind.chain(models.range(..=self.model));
-        let (model, _) = turn.find(|(_, loaded)| loaded.can_be_checked())?;
+        let after = models.range((Bound::Excluded(self.model), Bound::Unbounded));
+        let mut candidates = after.chain(models.range(..=self.model));
+        let (model, _) = candidates.find(|(_, loaded)| loaded.can_be_checked())?;
         self.model = *model;
         Some(*model)
     }

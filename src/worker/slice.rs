@@ -1,5 +1,5 @@
-//! Time slices of decoupled models: the rows of a batch are sequences that give partial answers step
-//! by step, side by side.
+//! Time slices of decoupled models: the rows of a batch are sequences that give partial answers
+//! step by step in parallel.
 
 use super::cancelled::Cancelled;
 use super::faults::Faults;
@@ -12,11 +12,11 @@ use types::tensor::Tensors;
 use wire::client::WorkerSender;
 use wire::{FromWorker, Slow, TimeSlice, tensor_headers};
 
-/// A slice begins no further step after so long: other batches have their turn, and requests that
-/// arrived meanwhile join the next slice. Half of the default latency target.
+/// Time after which a slice begins no further step, so that other batches can run and new requests
+/// can join the next slice. Half of the default latency target.
 const SLICE_MAX: Duration = Duration::from_millis(50);
 
-/// What a slice works with.
+/// The context of a slice.
 pub(super) struct Slice<'a> {
     pub(super) batch: u64,
     pub(super) sender: &'a WorkerSender,
@@ -25,7 +25,7 @@ pub(super) struct Slice<'a> {
     pub(super) slow: Option<Slow>,
 }
 
-/// Sequences that are begun, with the partial answers that each may still give in this slice.
+/// Running sequences, with the number of partial answers that each may still give in this slice.
 struct Sequences<'a> {
     generator: &'a mut dyn Generate,
     left: BTreeMap<u64, u64>,
@@ -114,7 +114,7 @@ impl Sequences<'_> {
         Ok(())
     }
 
-    /// Counts a step; ends the sequence if it may give no more in this slice.
+    /// Counts a step; ends the sequence if it has reached its limit in this slice.
     fn note(&mut self, step: &Generated) -> Result<(), ModelError> {
         let unknown =
             || ModelError::Broken(format!("it answered sequence {}, which has ended", step.key));
@@ -147,7 +147,7 @@ fn generator(model: &mut dyn Model) -> Result<&mut dyn Generate, ModelError> {
     model.generator().ok_or_else(whole)
 }
 
-/// Runs the first step of each row, whose partial answers are dropped: the warm-up of a decoupled
+/// Runs the first step of each row and drops its partial answers: the warm-up of a decoupled
 /// model.
 ///
 /// # Errors

@@ -12,17 +12,17 @@ use wire::client::connect;
 use wire::server::{Listener, ServerReceiver};
 use wire::{Endpoint, FromWorker, TimeSlice};
 
-/// Rows, numbers, and whether they are the last, as the server receives them.
+/// Partial answers as received by the server: row, number, and true for the last one.
 type Received = Vec<(u64, Option<i64>, bool)>;
 
-/// Counts, with deviations.
+/// A counting model with deviations.
 struct TestModel {
     count: count::Count,
     /// Time of a step.
     step: Duration,
-    /// Sequences that are begun.
+    /// Number of running sequences.
     begun: usize,
-    /// Answers a sequence that it does not have.
+    /// True if it answers for a sequence that does not exist.
     invents: bool,
 }
 
@@ -70,7 +70,7 @@ impl Generate for TestModel {
     }
 }
 
-/// A link, with the server's end in hand.
+/// A link with its server's end.
 struct Bench {
     _folder: Folder,
     runtime: Runtime,
@@ -103,7 +103,7 @@ impl Bench {
         slice.run(model, 8, inputs, rows)
     }
 
-    /// Everything that was sent so far.
+    /// All partial answers sent so far.
     fn received(&mut self) -> Received {
         self.sender.send(FromWorker::Pong { number: 0 }).unwrap();
         let mut received = Vec::new();
@@ -130,7 +130,7 @@ fn slice(sent: u64, answers_max: u64) -> TimeSlice {
 }
 
 #[test]
-fn rows_answer_side_by_side_until_they_end_or_have_their_share() {
+fn rows_answer_in_parallel_until_their_end_or_limit() {
     let (mut bench, mut model) = (Bench::new(), TestModel::new());
     let rows = [slice(0, 9), slice(0, 2), slice(1, 9), slice(0, 0), slice(0, 9)];
     bench.run(&mut model, &inputs(&[2, 9, 3, 9, 0]), &rows).unwrap();
@@ -182,7 +182,7 @@ fn inputs_that_cannot_be_answered_fail_the_batch_and_leave_nothing_begun() {
 }
 
 #[test]
-fn model_that_answers_what_it_does_not_have_is_broken() {
+fn answer_for_an_unknown_sequence_is_an_error_of_the_model() {
     let (mut bench, mut model) = (Bench::new(), TestModel::new());
     model.invents = true;
     let error = bench.run(&mut model, &inputs(&[2]), &[slice(0, 9)]).unwrap_err();

@@ -26,13 +26,13 @@ use wire::{
 /// A deviation of an adder from a well-behaved model.
 #[derive(Clone, Copy, PartialEq)]
 enum Deviation {
-    /// It adds the number of rows too.
+    /// It also adds the number of rows.
     CountsRows,
-    /// It takes no zeros.
+    /// It rejects zeros.
     RejectsZeros,
 }
 
-/// Far more than a loaded machine needs for anything here.
+/// Timeout that is sufficient for each of these tests on a loaded machine.
 const HANG: Duration = Duration::from_secs(60);
 
 /// Adds a number, read from its version's file `number`, to every byte.
@@ -40,7 +40,7 @@ struct Adder {
     signature: Signature,
     number: u8,
     sleep: Duration,
-    /// Fails once it has run so many rows in one batch.
+    /// Panics for a batch of more rows than this.
     rows_max: usize,
     deviation: Option<Deviation>,
     alive: Arc<AtomicUsize>,
@@ -59,7 +59,7 @@ impl Model for Adder {
 
     fn forward(&mut self, inputs: &Tensors, rows: usize) -> Result<Tensors, ModelError> {
         std::thread::sleep(self.sleep);
-        assert!(rows <= self.rows_max, "no more than {} rows", self.rows_max);
+        assert!(rows <= self.rows_max, "at most {} rows", self.rows_max);
         let tensor = &inputs.0[0];
         if self.deviation == Some(Deviation::RejectsZeros) && tensor.data.contains(&0) {
             return Err(ModelError::Input("zeros are not taken".into()));
@@ -75,7 +75,7 @@ fn injection(fault: Injected, at: u64) -> Injection {
     Injection { fault, adapter, at: Some(at), chance, seed, workers }
 }
 
-/// A compute thread with the server's end of its link in hand.
+/// A compute thread with the server's end of its link.
 struct Bench {
     folder: Folder,
     alive: Arc<AtomicUsize>,
@@ -90,18 +90,18 @@ impl Bench {
         Bench::faulty(slow, &[])
     }
 
-    /// Whose worker goes wrong at these steps of its life.
+    /// A worker with faults at these steps.
     fn faulty(slow: Option<Slow>, faults: &[(Injected, u64)]) -> Bench {
         Bench::checked(slow, faults, Duration::ZERO)
     }
 
-    /// Whose idle worker checks its models so often.
+    /// A worker with this self-check interval.
     fn checked(slow: Option<Slow>, faults: &[(Injected, u64)], every: Duration) -> Bench {
         Bench::with(slow, faults, every, false)
     }
 
-    /// Whose worker loads models in a thread of their own, as that of the CPU does.
-    fn beside() -> Bench {
+    /// A worker that loads models in a separate thread, as on the CPU.
+    fn background() -> Bench {
         Bench::with(None, &[], Duration::ZERO, true)
     }
 
@@ -109,7 +109,7 @@ impl Bench {
         slow: Option<Slow>,
         faults: &[(Injected, u64)],
         every: Duration,
-        beside: bool,
+        in_background: bool,
     ) -> Bench {
         let faults: Vec<Injection> =
             faults.iter().map(|(fault, at)| injection(*fault, *at)).collect();
@@ -124,7 +124,7 @@ impl Bench {
             let faults = Faults::new(&faults, ("cpu", 1), sender.clone());
             let mut compute = ComputeThread::new(Device::flex(), registry, sender, slow, faults);
             compute.checks.interval = every;
-            compute.loads_in_background = beside;
+            compute.loads_in_background = in_background;
             compute.serve(&work).unwrap();
         });
         let accepted = runtime.block_on(listener.accept(std::process::id()));
@@ -132,7 +132,7 @@ impl Bench {
         Bench { folder, alive, runtime, receiver, jobs, compute }
     }
 
-    /// A model that adds `number`; `extra` are further words in its file.
+    /// A model that adds the number in `number`, with further words as in [`registry`].
     fn info(&self, name: &str, max_rows: usize, number: &str) -> ModelInfo {
         let tensor = "name = \"x\"\ndatatype = \"UINT8\"\nshape = [1]\n";
         let text = format!(
@@ -147,7 +147,7 @@ impl Bench {
         }
     }
 
-    /// The same with output shapes that are hints, as those of graphs are.
+    /// A model with output shapes that are hints, as for graphs.
     fn graph(&self, max_rows: usize, number: &str) -> ModelInfo {
         let mut info = self.info("graph", max_rows, number);
         info.signature.output_hints = true;
@@ -181,7 +181,7 @@ impl Bench {
         (whole.message, whole.body)
     }
 
-    /// The next message that is no progress.
+    /// The next message other than progress.
     fn next_report(&mut self) -> (FromWorker, Bytes) {
         loop {
             let (message, body) = self.receive();
@@ -191,7 +191,7 @@ impl Bench {
         }
     }
 
-    /// The answer to a batch that succeeds.
+    /// The answer to a successful batch.
     fn answer(&mut self) -> (u64, Bytes) {
         match self.next_report() {
             (FromWorker::Done { batch, .. }, body) => (batch, body),
@@ -213,7 +213,8 @@ impl Bench {
     }
 }
 
-/// `number`, then the milliseconds of every batch, then the rows that are too many, then a deviation.
+/// A registry with adders. Their file contains the number, the milliseconds of a batch, the maximum
+/// of rows, and the index of a deviation.
 fn registry(alive: Arc<AtomicUsize>) -> Registry {
     let mut registry = Registry::builtin();
     registry.register("adder", move |context| {
@@ -239,7 +240,7 @@ fn registry(alive: Arc<AtomicUsize>) -> Registry {
 }
 
 #[test]
-fn models_come_and_go_while_others_serve() {
+fn models_load_and_unload_while_others_serve() {
     let mut bench = Bench::new(None);
     bench.load(4, bench.info("one", 4, "1"));
     let (loaded, _) = bench.next_report();
@@ -276,11 +277,11 @@ fn models_come_and_go_while_others_serve() {
 }
 
 #[test]
-fn a_failed_reload_keeps_the_old_model() {
+fn failed_reload_keeps_the_old_model() {
     let mut bench = Bench::new(None);
     bench.load(0, bench.info("m", 2, "1"));
     bench.measured();
-    // It does not load; it loads, but panics in its second bucket.
+    // The first model does not load; the second panics in its second bucket.
     for (broken, cause) in [("nonsense", Cause::Model), ("2 0 1", Cause::Device)] {
         bench.load(0, bench.info("m", 2, broken));
         let (failed, _) = bench.next_report();
@@ -301,7 +302,7 @@ fn a_failed_reload_keeps_the_old_model() {
 }
 
 #[test]
-fn a_load_and_the_batches_of_others_take_turns() {
+fn load_steps_alternate_with_batches_of_other_models() {
     let mut bench = Bench::new(None);
     bench.load(0, bench.info("quick", 1, "1"));
     bench.measured();
@@ -324,7 +325,7 @@ fn a_load_and_the_batches_of_others_take_turns() {
             other => panic!("{other:?}"),
         }
     }
-    // One progress before each step, and never two batches without a step in between.
+    // A progress message precedes each step, and no two batches run without a step in between.
     let (doing, _): (Vec<_>, Vec<_>) = progress.iter().cloned().unzip();
     assert_eq!(doing[0], "loading sluggish");
     assert_eq!(doing[1], "warming up sluggish (1 of 5)");
@@ -337,7 +338,7 @@ fn a_load_and_the_batches_of_others_take_turns() {
 }
 
 #[test]
-fn a_load_that_is_not_wanted_any_more_is_given_up() {
+fn unload_aborts_a_pending_load() {
     let mut bench = Bench::new(None);
     bench.load(1, bench.info("sluggish", 4096, "2 100"));
     bench.load(2, bench.info("next", 1, "3"));
@@ -351,8 +352,8 @@ fn a_load_that_is_not_wanted_any_more_is_given_up() {
 }
 
 #[test]
-fn batches_do_not_wait_for_the_steps_of_a_load_beside_them() {
-    let mut bench = Bench::beside();
+fn batches_do_not_wait_for_a_background_load() {
+    let mut bench = Bench::background();
     bench.load(0, bench.info("quick", 1, "1"));
     bench.measured();
     bench.load(1, bench.info("sluggish", 1, "2 1000"));
@@ -373,8 +374,8 @@ fn batches_do_not_wait_for_the_steps_of_a_load_beside_them() {
 }
 
 #[test]
-fn a_load_beside_batches_fails_or_is_given_up_like_another() {
-    let mut bench = Bench::beside();
+fn background_load_reports_failures_and_can_be_aborted() {
+    let mut bench = Bench::background();
     for (broken, cause) in [("nonsense", Cause::Model), ("2 0 1", Cause::Device)] {
         bench.load(0, bench.info("m", 2, broken));
         let (failed, _) = bench.next_report();
@@ -391,7 +392,7 @@ fn a_load_beside_batches_fails_or_is_given_up_like_another() {
     assert!(matches!(bench.next_report().0, FromWorker::Unloaded { model: 1, .. }));
     let (loaded, _) = bench.next_report();
     assert!(matches!(loaded, FromWorker::Loaded { model: 2, .. }), "{loaded:?}");
-    // The given-up load ends after its step, and frees its model.
+    // The aborted load ends after its step and frees its model.
     while bench.alive.load(Ordering::SeqCst) > 1 {
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -399,7 +400,7 @@ fn a_load_beside_batches_fails_or_is_given_up_like_another() {
 }
 
 #[test]
-fn timing_stops_when_it_has_seen_enough() {
+fn timing_stops_after_enough_runs() {
     let rows = |measured: &[(u32, u64)]| measured.iter().map(|(rows, _)| *rows).collect::<Vec<_>>();
     let mut bench = Bench::new(None);
     // Two runs of 30 ms are enough; the largest bucket is quick enough to be timed as well.
@@ -414,7 +415,7 @@ fn timing_stops_when_it_has_seen_enough() {
 }
 
 #[test]
-fn a_slowed_worker_takes_its_time_for_the_padded_rows() {
+fn slowed_worker_sleeps_for_the_padded_rows() {
     let milli = Duration::from_millis;
     let mut bench = Bench::new(Some(Slow { batch: milli(10), row: milli(20) }));
     bench.load(0, bench.info("m", 4, "1"));
@@ -432,7 +433,7 @@ fn a_slowed_worker_takes_its_time_for_the_padded_rows() {
     bench.end();
 }
 
-/// What happens to four batches of a model for one row. It is loaded in three steps: read, warmed
+/// The outcomes of four batches of a model for one row. It is loaded in three steps: read, warmed
 /// up and timed.
 fn outcomes(faults: &[(Injected, u64)]) -> Vec<Result<Bytes, Cause>> {
     let mut bench = Bench::faulty(None, faults);
@@ -455,7 +456,7 @@ fn outcomes(faults: &[(Injected, u64)]) -> Vec<Result<Bytes, Cause>> {
 }
 
 #[test]
-fn faults_are_injected_into_the_steps_that_are_named() {
+fn faults_are_injected_into_their_steps() {
     let (right, wrong) = (Ok(Bytes::from_static(b"B")), Ok(Bytes::from_static(b"\x02")));
     let all = |which: [&Result<Bytes, Cause>; 4]| which.map(Clone::clone).to_vec();
     let (device, memory) = (Err(Cause::Device), Err(Cause::Memory));
@@ -474,7 +475,7 @@ fn faults_are_injected_into_the_steps_that_are_named() {
 }
 
 #[test]
-fn a_load_without_memory_says_how_many_rows_did_not_fit() {
+fn load_without_memory_reports_the_rows_that_did_not_fit() {
     // Read, then buckets of 1, 2 and 4 rows.
     for (at, expected) in [(1, 0), (2, 1), (3, 2), (4, 4)] {
         let mut bench = Bench::faulty(None, &[(Injected::OutOfMemory, at)]);
@@ -489,7 +490,7 @@ fn a_load_without_memory_says_how_many_rows_did_not_fit() {
 }
 
 #[test]
-fn a_slow_step_takes_longer_and_a_slow_death_ever_longer() {
+fn slow_step_takes_longer_and_slow_death_increasingly_longer() {
     let took = |faults: &[(Injected, u64)]| -> Vec<u64> {
         let mut bench = Bench::faulty(None, faults);
         bench.load(0, bench.info("m", 1, "1 1"));
@@ -511,7 +512,7 @@ fn a_slow_step_takes_longer_and_a_slow_death_ever_longer() {
     assert!(dying.iter().zip([20, 40, 80, 160]).all(|(took, least)| *took >= least), "{dying:?}");
 }
 
-/// Adds a sample to the model: `A` gives `B`.
+/// Adds a golden sample to the model: `A` gives `B`.
 fn with_golden(bench: &Bench, mut info: ModelInfo) -> ModelInfo {
     let tensor =
         |data: u8| json!([{"name": "x", "datatype": "UINT8", "shape": [1, 1], "data": [data]}]);
@@ -522,9 +523,9 @@ fn with_golden(bench: &Bench, mut info: ModelInfo) -> ModelInfo {
 }
 
 #[test]
-fn an_idle_worker_finds_out_that_its_device_answers_wrongly() {
+fn idle_worker_detects_wrong_answers_of_its_device() {
     let every = Duration::from_millis(50);
-    // Each is loaded in three steps; the first check comes behind them.
+    // Each load has three steps; the first check follows them.
     let mut bench = Bench::checked(None, &[(Injected::WrongAnswer, 7)], every);
     bench.load(3, with_golden(&bench, bench.info("m", 1, "1 60")));
     bench.load(4, bench.info("unchecked", 1, "2 60"));
@@ -532,14 +533,14 @@ fn an_idle_worker_finds_out_that_its_device_answers_wrongly() {
     bench.measured();
     let (unfit, _) = bench.next_report();
     let FromWorker::Unfit { why: Unfit::WrongAnswer, error } = unfit else { panic!("{unfit:?}") };
-    for words in ["m was checked again: golden sample failed", "0 batches have run"] {
+    for words in ["self-check of m failed: golden sample failed", "0 batches have run"] {
         assert!(error.contains(words), "{error}");
     }
     bench.end();
 }
 
 #[test]
-fn a_load_fails_if_rows_together_differ_from_rows_apart() {
+fn load_fails_if_rows_in_one_batch_differ_from_separate_rows() {
     let mut bench = Bench::new(None);
     bench.load(1, bench.graph(4, "1 0 99"));
     let (loaded, _) = bench.next_report();
@@ -550,14 +551,14 @@ fn a_load_fails_if_rows_together_differ_from_rows_apart() {
         panic!("{failed:?}");
     };
     assert!(error.contains("together differ"), "{error}");
-    // Batches of one row join nothing.
+    // Batches of one row do not join requests.
     bench.load(3, bench.graph(1, "1 0 99 0"));
     assert!(matches!(bench.next_report().0, FromWorker::Loaded { model: 3, .. }));
     bench.end();
 }
 
 #[test]
-fn a_failed_warm_up_is_a_note_and_requests_are_answered() {
+fn failed_warm_up_is_a_note_and_requests_are_answered() {
     let mut bench = Bench::new(None);
     bench.load(1, bench.graph(4, "1 0 99 1"));
     let (loaded, _) = bench.next_report();
@@ -571,7 +572,7 @@ fn a_failed_warm_up_is_a_note_and_requests_are_answered() {
 }
 
 #[test]
-fn batches_grow_while_they_are_short_and_run() {
+fn batch_size_grows_while_batches_are_short_and_succeed() {
     let largest = |number: &str| {
         let mut bench = Bench::new(None);
         let mut info = bench.graph(64, number);

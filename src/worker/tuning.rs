@@ -1,5 +1,5 @@
-//! How long kernels are tuned, and whether the adapter's caches grew by it: a load that tunes takes
-//! many times as long as the next one. cubecl logs the beginning and the result of each tuning.
+//! Time that is spent on tuning kernels, and the size of the adapter's caches: a load that tunes
+//! takes many times as long as the next one. cubecl logs the start and the result of each tuning.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -17,14 +17,14 @@ const BEGIN: &str = "cubecl_runtime::tune";
 /// Target of the line with its result, if cubecl's settings route it to the log.
 const END: &str = "cubecl::autotune";
 
-/// Files of the caches that are counted at most.
+/// Maximum number of cache files that are counted.
 const FILES_MAX: usize = 10_000;
 
 /// The tunings of this process.
 static TUNINGS: Mutex<Tunings> = Mutex::new(Tunings { begun: None, total: Duration::ZERO });
 
 struct Tunings {
-    /// When the present one began.
+    /// Start of the current tuning.
     begun: Option<Instant>,
     total: Duration,
 }

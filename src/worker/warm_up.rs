@@ -1,4 +1,4 @@
-//! The runs of a model between its load and its first request.
+//! Warm-up: the runs of a model between its load and its first request.
 
 use super::compare;
 use super::guard::micros;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use types::clock;
 use wire::Slow;
 
-/// Timed runs add up to this before they stop: enough for a first estimate.
+/// Total time of the timed runs, which is enough for a first estimate.
 const TIMED_ENOUGH: Duration = Duration::from_millis(50);
 /// The largest bucket is timed too if it takes less than this: the estimate is best at both ends.
 const LARGEST_MAX: Duration = Duration::from_millis(250);
@@ -16,22 +16,22 @@ const LARGEST_MAX: Duration = Duration::from_millis(250);
 const SHORT: Duration = Duration::from_millis(4);
 /// A batch that takes longer than this is never worth doubling.
 const LONG: Duration = Duration::from_millis(20);
-/// Bytes of the inputs and outputs of the largest batch that is tried.
+/// Maximum size of the inputs and outputs of a batch to try, in bytes.
 const GROWN_BYTES_MAX: usize = 64 << 20;
 
-/// The runs of a model before it serves: every bucket of every datatype once, some again with a
-/// clock, larger buckets while they pay, and a comparison of rows together and apart.
+/// The runs of a model before it serves: each bucket of each datatype once, some again for timing,
+/// larger buckets as long as they are worthwhile, and a comparison of rows together and separately.
 pub(super) struct WarmUpRuns {
     /// Buckets with the shortest of their runs so far.
     buckets: Vec<(usize, Duration)>,
-    /// Runs of the warm-up that are done; each bucket has one per datatype.
+    /// Number of warm-up runs so far; each bucket has one per datatype.
     warmed: usize,
     pub(super) measured: Vec<(u32, u64)>,
     /// A remark for the operator.
     pub(super) note: Option<String>,
     /// Rows of the last run.
     pub(super) rows: usize,
-    /// Rows of the largest bucket to try where larger ones than the first pay.
+    /// Rows of the largest bucket to try, if the batch size may grow.
     grows_to: Option<usize>,
     /// Bytes of the inputs and outputs of the last timed run.
     bytes: usize,
@@ -54,8 +54,9 @@ impl WarmUpRuns {
         }
     }
 
-    /// Does the next run. `true` if it was the last. Made-up inputs may be none that a graph takes:
-    /// their failure is a note, and the first requests are planned with their own shapes.
+    /// Performs the next run. Returns true if it was the last one. A graph may reject generated
+    /// inputs: that is recorded as a note, and the first requests are planned with their own
+    /// shapes.
     pub(super) fn next(
         &mut self,
         loaded: &mut Loaded,
@@ -65,7 +66,7 @@ impl WarmUpRuns {
         let hints = loaded.model.signature().output_hints;
         match self.step(loaded, name, tools) {
             Err(ModelError::Input(error) | ModelError::Broken(error)) if hints => {
-                self.note = Some(format!("failed to warm up with made-up inputs: {error}"));
+                self.note = Some(format!("failed to warm up with generated inputs: {error}"));
                 self.rows = 0;
                 Ok(true)
             }
@@ -99,7 +100,7 @@ impl WarmUpRuns {
             // `larger` runs the new bucket. Without this count it was warmed up a second time.
             self.warmed += datatypes;
             match self.larger(loaded, rows, tools.slow) {
-                // The sizes so far are good.
+                // The smaller buckets have run successfully.
                 Err(ModelError::Input(_) | ModelError::Broken(_)) => self.grows_to = None,
                 outcome => outcome?,
             }
@@ -112,7 +113,7 @@ impl WarmUpRuns {
         Ok(true)
     }
 
-    /// Runs a larger bucket once, then with a clock.
+    /// Runs a larger bucket once for warm-up and once for timing.
     fn larger(
         &mut self,
         loaded: &mut Loaded,
@@ -123,19 +124,20 @@ impl WarmUpRuns {
         self.time(loaded, rows, slow)
     }
 
-    /// `true` if nothing is left to run.
+    /// True if no run is left.
     fn is_done(&self, loaded: &Loaded, slow: Option<Slow>) -> bool {
         let compares = !self.compared && compare::is_wanted(loaded);
         self.next_timed(slow).is_none() && self.next_larger().is_none() && !compares
     }
 
-    /// Rows of a larger bucket to time, while larger batches pay: a short one costs a link and a
-    /// plan more than its rows, a longer one must be worth the wait.
+    /// Rows of a larger bucket to time, as long as larger batches are worthwhile: the overhead of a
+    /// short batch exceeds the cost of its rows; a longer batch must reduce the time per row
+    /// enough.
     fn next_larger(&self) -> Option<usize> {
         let most = self.grows_to?;
         let [.., (fewer, less), (rows, took)] = self.measured[..] else { return None };
         let largest = self.buckets.last().is_some_and(|(largest, _)| *largest == rows as usize);
-        // By row, twice as many rows save a tenth.
+        // Twice as many rows must save a tenth of the time per row.
         let gain =
             u128::from(less) * u128::from(rows) * 10 > u128::from(took) * u128::from(fewer) * 11;
         let batch = Duration::from_micros(took);
@@ -165,7 +167,7 @@ impl WarmUpRuns {
         Ok(())
     }
 
-    /// Times a warm bucket as a client's batch would find it.
+    /// Times a warm bucket with a batch like that of a client.
     fn time(
         &mut self,
         loaded: &mut Loaded,
@@ -179,13 +181,13 @@ impl WarmUpRuns {
             let outputs = loaded.run(inputs, rows, slow, begin)?;
             self.bytes = inputs.bytes().saturating_add(outputs.bytes());
         }
-        // A batch that takes no time at all would be worth any wait.
+        // A time of 0 would make any batching delay worthwhile.
         let took = micros(begin).max(1);
         self.measured.push((u32::try_from(rows).unwrap_or(u32::MAX), took));
         Ok(())
     }
 
-    /// Rows of the bucket to time next: the smallest first until there is enough, then the largest
+    /// Rows of the bucket to time next: ascending until the total time is enough, then the largest
     /// unless it takes long.
     fn next_timed(&self, slow: Option<Slow>) -> Option<usize> {
         let spent: u64 = self.measured.iter().map(|(_, took)| took).sum();

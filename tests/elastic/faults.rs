@@ -229,7 +229,7 @@ fn adapter_that_is_wrong_again_in_its_shadow_run_is_detected_and_answers_no_requ
     let decided = |words: &str| server.get("/api/decisions").text().contains(words);
     // An idle worker runs the golden sample, and the result is wrong.
     server.set_mode(id, "on");
-    wait_for("its self-check detects the fault", START, || decided("was checked again"));
+    wait_for("its self-check detects the fault", START, || decided("self-check of"));
     // Back on, it repeats batches of other adapters: the CPU, and a card if the machine is busy.
     let load = clients(&server, 1);
     wait_for("the shadow run detects the fault", START, || {

@@ -85,7 +85,7 @@ fn newer_version_is_served_after_a_load_and_the_older_one_after_its_removal() {
 }
 
 #[test]
-fn a_failed_reload_keeps_the_old_model() {
+fn failed_reload_keeps_the_old_model() {
     let folder = Folder::new();
     models::add_digits(&folder, "digits");
     let server = Setup::cpu().models(folder.path()).start();

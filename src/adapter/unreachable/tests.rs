@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A made-up root folder.
+/// A root folder for tests.
 struct Tree(PathBuf);
 
 impl Drop for Tree {
@@ -78,12 +78,12 @@ const AMD_CARD: (&str, &str) = ("0x1002", "0x744c");
 const NVIDIA_CARD: (&str, &str) = ("0x10de", "0x2860");
 
 #[test]
-fn a_card_that_an_adapter_stands_for_is_not_listed_again() {
+fn card_with_an_adapter_is_not_listed_again() {
     let tree = Tree::new();
     tree.card("0000:01:00.0", NVIDIA_CARD, Some("nvidia"), None);
     tree.card("0000:00:02.0", ("0x8086", "0xa7a0"), Some("i915"), Some("renderD128"));
     assert_eq!(tree.unlisted(&[], &hybrid_laptop()), []);
-    // An older driver does not tell the address.
+    // An older driver does not report the address.
     let without = |facts: Facts| Facts { pci: None, ..facts };
     let facts: Vec<Facts> = hybrid_laptop().into_iter().map(without).collect();
     assert_eq!(tree.unlisted(&[], &facts), []);
@@ -100,7 +100,7 @@ fn a_node_that_this_user_may_not_open_names_the_group_that_may() {
     let tree = Tree::new();
     tree.card("0000:03:00.0", AMD_CARD, Some("amdgpu"), Some("renderD128"));
     let missing = tree.reason(&[]);
-    assert!(missing.contains("no /dev/dri/renderD128"), "{missing}");
+    assert!(missing.contains("/dev/dri/renderD128 is missing"), "{missing}");
     assert!(missing.contains("--device /dev/dri"), "{missing}");
     tree.close("dev/dri/renderD128");
     // The group of the files of this user.
@@ -139,7 +139,7 @@ fn a_vulkan_driver_that_is_missing_is_named_by_vendor() {
 }
 
 #[test]
-fn a_container_without_the_graphics_part_of_nvidias_driver_is_told() {
+fn missing_graphics_part_of_nvidias_driver_in_a_container_is_reported() {
     let tree = Tree::new();
     tree.card("0000:01:00.0", NVIDIA_CARD, Some("nvidia"), None);
     assert!(tree.reason(&[]).contains("--gpus all"), "{}", tree.reason(&[]));
@@ -149,7 +149,7 @@ fn a_container_without_the_graphics_part_of_nvidias_driver_is_told() {
     );
     tree.open("dev/nvidiactl");
     tree.open("dev/nvidia0");
-    assert!(tree.reason(&[]).contains("no /dev/nvidia1"), "{}", tree.reason(&[]));
+    assert!(tree.reason(&[]).contains("/dev/nvidia1 is missing"), "{}", tree.reason(&[]));
     tree.open("dev/nvidia1");
     for variables in [&[("NVIDIA_DRIVER_CAPABILITIES", "compute,utility")][..], &[]] {
         tree.write(".dockerenv", "");
@@ -178,9 +178,9 @@ fn kernel_drivers_that_are_missing_or_others_are_named() {
 }
 
 #[test]
-fn what_only_shows_a_picture_is_no_card() {
+fn controllers_that_only_drive_displays_are_not_listed() {
     let tree = Tree::new();
-    // The graphics of a server board, a network card, and files that are no numbers.
+    // The graphics of a server board, a network card, and files that contain no numbers.
     tree.card("0000:02:00.0", ("0x1a03", "0x2000"), Some("ast"), None);
     tree.card("0000:04:00.0", AMD_CARD, None, None);
     tree.write("sys/bus/pci/devices/0000:04:00.0/class", "0x020000\n");
