@@ -41,7 +41,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "Lifecycle::Stopping { since: now, killed: true, fault: None }",
     ),
     mutant(
-        "an adapter counts as off before its worker is gone",
+        "an adapter counts as off before its worker has exited",
         "adapter.rs",
         "self.become_only(Lifecycle::Stopping { since: now, killed: false, fault: None });",
         "let _ = now;\n        self.become_only(Lifecycle::Off);",
@@ -71,7 +71,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "",
     ),
     mutant(
-        "an adapter is used again as soon as its faulty worker is gone",
+        "an adapter is used again as soon as its faulty worker has exited",
         "lifecycle.rs",
         "            quarantine::begin(world, now, id);\n        }\n        Lifecycle::Starting",
         "            adapter.turn_off();\n        }\n        Lifecycle::Starting",
@@ -88,7 +88,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "adapter.consecutive_faults = 0;",
         "",
     ),
-    mutant("the last fault is not remembered", "adapter.rs", "self.last_fault = Some(fault);", ""),
+    mutant("the last fault is not recorded", "adapter.rs", "self.last_fault = Some(fault);", ""),
     mutant(
         "a faulty adapter keeps its models",
         "adapter.rs",

@@ -1,52 +1,52 @@
-//! Bugs in whether to take a request in.
+//! Bugs in the admission of requests.
 
 use super::{Mutant, mutant};
 
 pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
-        "who cannot be answered in time waits until it is late",
+        "a request that cannot be answered in time is not rejected at its arrival",
         "admission.rs",
         "rows_up_to(world, order, arrival, &slots, most) as f64 > most",
         "false",
     ),
     mutant(
-        "what is due later counts as waiting before",
+        "rows that are due later count as waiting before a request",
         "queue.rs",
         "own.range(..place)",
         "own.range(..)",
     ),
     mutant(
-        "all that others wait for goes before",
+        "all rows of other clients count as waiting before a request",
         "admission.rs",
         "own.saturating_mul(world.queue.clients_beside(model, client) + 1).min(all)",
         "all",
     ),
     mutant(
-        "others have no turns",
+        "rows of other clients do not count as waiting before a request",
         "admission.rs",
         "own.saturating_mul(world.queue.clients_beside(model, client) + 1).min(all)",
         "own.min(all)",
     ),
     mutant(
-        "the urgent are turned away by what waits",
+        "a request of a high priority is rejected due to the rows that wait",
         "admission.rs",
         "order.priority < Arrival::PRIORITY_DEFAULT || !measured",
         "!measured",
     ),
     mutant(
-        "who was never measured is thought to be known",
+        "a request is rejected at its arrival although an adapter was never measured",
         "admission.rs",
         "order.priority < Arrival::PRIORITY_DEFAULT || !measured || slow",
         "order.priority < Arrival::PRIORITY_DEFAULT || slow",
     ),
     mutant(
-        "who is slow alone is told that others are to blame",
+        "a request that would be late without any load is rejected as an overload",
         "admission.rs",
         "!measured || slow",
         "!measured",
     ),
     mutant(
-        "who can be turned on does not count",
+        "an adapter that can be turned on does not count as capacity",
         "slots.rs",
         "if off && eligible::is_eligible(world, *id) && eligible::takes(world, adapter, model) {",
         "if false {",
@@ -58,13 +58,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "let free = 0.0;",
     ),
     mutant(
-        "who is turned away by what waits is not told how long",
+        "a rejection due to overload has no retry time",
         "admission.rs",
         "let drain = drain(world, now);\n        out.reject(arrival.request, Reject::Overload",
         "let drain = Duration::ZERO;\n        out.reject(arrival.request, Reject::Overload",
     ),
     mutant(
-        "who is only just in time if all goes well is let in",
+        "a request is admitted without a margin before its deadline",
         "admission.rs",
         "rows_by(&slots, left * SURE)",
         "rows_by(&slots, left)",

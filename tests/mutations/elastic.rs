@@ -1,4 +1,4 @@
-//! Bugs in bridges, in the latency that scheduling aims at, in light traffic, in the wait where
+//! Bugs in bridges, in the effective latency target, under light traffic, in the wait where
 //! requests are late, and in starts ahead of regular clients.
 
 use crate::{Mutant, mutant};
@@ -24,7 +24,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "",
     ),
     mutant(
-        "a model that is slower than its target is bridged",
+        "a bridge serves a model that takes longer than its target",
         "eligible.rs",
         "service.batch(1) * service.caution() <= profile.slo.as_secs_f64()",
         "true",
@@ -36,13 +36,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "",
     ),
     mutant(
-        "a model that no card can load is not served by a bridge",
+        "a bridge does not serve a model that no regular adapter can load",
         "eligible.rs",
         "|| !is_taken_by_regular(world, model)",
         "",
     ),
     mutant(
-        "a bridge that does not serve a model is a place for it",
+        "a bridge may load a model that it does not serve",
         "eligible.rs",
         "            && role_permits(world, adapter, model)\n",
         "",
@@ -83,33 +83,33 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "adapter.profile.role != Role::Fallback\n            ||",
         "adapter.profile.role == Role::Regular\n            ||",
     ),
-    // The aim.
+    // The effective target.
     mutant(
-        "the aim ignores the time that adapters take",
+        "the effective target ignores the time that adapters take",
         "target.rs",
         "least.map_or(slo, |seconds| slo.max(Duration::from_secs_f64((REACH * seconds).min(1e6))))",
         "slo",
     ),
     mutant(
-        "the aim is shorter than the target",
+        "the effective target is shorter than the configured one",
         "target.rs",
         "slo.max(Duration::from_secs_f64((REACH * seconds).min(1e6)))",
         "Duration::from_secs_f64((REACH * seconds).min(1e6))",
     ),
     mutant(
-        "a request aims at the time of one row",
+        "the effective target of a request is that of one row",
         "target.rs",
         "least_time(world, model, size, rows)",
         "least_time(world, model, size, 1)",
     ),
     mutant(
-        "a request is due after the time of one row",
+        "the due time of a request ignores its number of rows",
         "admission.rs",
         "target::effective_for(world, model, arrival.shape.size, rows.max(1))",
         "target::effective(world, model)",
     ),
     mutant(
-        "the aim expects help of adapters that the operator keeps off",
+        "the effective target includes adapters that the operator keeps off",
         "target.rs",
         "&& adapter.mode != AdapterMode::Off",
         "",
@@ -128,7 +128,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "RATE_MIN",
     ),
     mutant(
-        "arrivals of long ago count as traffic",
+        "old arrivals count as traffic",
         "arrival_rate.rs",
         "self.rows_per_second * (-now.since(self.at).as_secs_f64() / AVERAGED).exp()",
         "self.rows_per_second",
@@ -140,25 +140,25 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "false",
     ),
     mutant(
-        "the need for help is never forgotten",
+        "the record of needed help never expires",
         "help_record.rs",
         "self.at.is_some_and(|at| now.0.as_secs_f64() - at < self.counts)",
         "self.at.is_some()\n",
     ),
     mutant(
-        "the need for help is forgotten as soon each time",
+        "the record of needed help expires equally soon each time",
         "help_record.rs",
         "if soon { longer }",
         "if false { longer }",
     ),
     mutant(
-        "an adapter with late rows is not remembered to need help",
+        "an adapter with late rows is not recorded as in need of help",
         "cost.rs",
         "        energy_rank::record_help(world, now, &served);\n",
         "        let _ = served;\n",
     ),
     mutant(
-        "light traffic is looked at where no start makes requests late",
+        "the rule for light traffic applies where starts do not make requests late",
         "energy_rank.rs",
         "fits.next().is_none()",
         "true",
@@ -177,24 +177,29 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "* times",
     ),
     mutant(
-        "a start that just misses the target is like one that misses it by far",
+        "a start that just misses the target counts like one that misses it by far",
         "wait.rs",
         "if share > SHARE_MAX {",
         "if true {",
     ),
     mutant(
-        "where starts just miss the target late requests teach nothing",
+        "the learned wait is ignored where starts just miss the target",
         "wait.rs",
         "if learned.seconds > late.seconds { learned } else { late }",
         "if learned.seconds > 1e9 { learned } else { late }",
     ),
     mutant(
-        "every start is taken to make requests late",
+        "every start is assumed to make requests late",
         "wait.rs",
         "if share <= 1.0 {",
         "if false {",
     ),
-    mutant("no start is taken to make requests late", "wait.rs", "if share <= 1.0 {", "if true {"),
+    mutant(
+        "starts are assumed never to make requests late",
+        "wait.rs",
+        "if share <= 1.0 {",
+        "if true {",
+    ),
     mutant(
         "an adapter turns off sooner than its start takes",
         "wait.rs",
@@ -208,7 +213,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "{ 1.0 } else { 1.0 }",
     ),
     mutant(
-        "a start ahead of a client teaches how many requests a start makes late",
+        "the late requests of a start ahead of a client are learned",
         "economy.rs",
         "if self.early {",
         "if false {",
@@ -221,13 +226,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "if false {",
     ),
     mutant(
-        "a forecast is used whatever it costs",
+        "a forecast is used regardless of its cost",
         "client_pattern.rs",
         "(cost < WORTH * waiting).then(",
         "true.then(",
     ),
     mutant(
-        "a window of any width is a forecast",
+        "a forecast may have a window of any width",
         "client_pattern.rs",
         "if high - low > WIDTH_MAX * low {",
         "if false {",
@@ -245,31 +250,31 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "< 0.0 {",
     ),
     mutant(
-        "a client that found the adapter ready teaches what a miss costs",
+        "a request that an early start served on time counts as a sample without misses",
         "client_pattern.rs",
         "(!ready).then_some(0)",
         "Some(0)",
     ),
     mutant(
-        "adapters start ahead where that is turned off",
+        "adapters start early although early starts are disabled",
         "early_start.rs",
         "world.settings.early_starts\n        && world.closing",
         "world.closing",
     ),
     mutant(
-        "nothing is turned off early after a forecast",
+        "no adapter is turned off early after a forecast",
         "early_start.rs",
         "early_stop::after_forecast(world, out, now);",
         "",
     ),
     mutant(
-        "an adapter turns off early although another client may come",
+        "an adapter turns off early although another client may send requests",
         "early_stop.rs",
         "all || recent.all(",
         "true || recent.all(",
     ),
     mutant(
-        "the minimum turns off early",
+        "early turn-offs go below the minimum number of adapters",
         "early_stop.rs",
         "if may_drain && eligible::counted_on(world) > world.settings.min {",
         "if may_drain {",
@@ -281,49 +286,49 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "",
     ),
     mutant(
-        "an adapter starts when the client is there",
+        "an early start begins at the end of the expected window",
         "expected.rs",
         "Time(window.from.0.saturating_sub(lead)).max(now)",
         "window.until",
     ),
     mutant(
-        "an adapter that started ahead turns off before the client comes",
+        "an adapter that started early turns off before the expected request",
         "wait.rs",
         "Some(expected) if adapter.economy.early && !adapter.economy.served => expected.until,",
         "Some(expected) if adapter.economy.early && !adapter.economy.served => since,",
     ),
     mutant(
-        "an adapter that started ahead waits on for a client that did not come",
+        "an adapter that started early stays on after the end of the expected window",
         "wait.rs",
         "Some(expected) if adapter.economy.early && !adapter.economy.served => expected.until,",
         "Some(expected) if adapter.economy.early && !adapter.economy.served => until.max(expected.until),",
     ),
     mutant(
-        "the end of a plan is not waited for",
+        "no wake-up is scheduled for the end of a plan",
         "scheduler.rs",
         ".chain(early_start::plans_due(world)).min()",
         ".min()",
     ),
     mutant(
-        "a card starts at once after one spell that was too much for the bridge",
+        "an adapter starts at once after one busy period that exceeded the bridge",
         "bridge_periods.rs",
         "const SHORT_FROM: f64 = 0.7;",
         "const SHORT_FROM: f64 = 0.4;",
     ),
     mutant(
-        "that a bridge fell short is forgotten",
+        "insufficient capacity of a bridge is not recorded",
         "bridge.rs",
         "world.bridge_periods.short = short;",
         "let _ = short;",
     ),
     mutant(
-        "spells that a card served count for the bridge",
+        "busy periods that a regular adapter served count for the bridge",
         "bridge_periods.rs",
         "if self.counts {",
         "if true {",
     ),
     mutant(
-        "a bridge that fell short is still waited for",
+        "requests wait for a bridge that did not suffice",
         "cost.rs",
         "!(short && eligible::is_on_bridge(world, slot))",
         "!(false && eligible::is_on_bridge(world, slot))",

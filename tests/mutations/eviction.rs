@@ -1,22 +1,27 @@
-//! Bugs in which models keep their memory, and in what is kept between two runs of the server.
+//! Bugs in eviction, in announcements, and in the values kept between two runs of the server.
 
 use crate::{Mutant, mutant};
 
 pub(crate) const MUTANTS: &[Mutant] = &[
-    // Places.
+    // Placement and eviction.
     mutant(
-        "requests of long ago count like the last ones",
+        "old requests count as much as recent ones",
         "popularity.rs",
         "*count = 1.0 + *count * ((*at - now) / AVERAGED).exp();",
         "*count += 1.0;",
     ),
     mutant(
-        "a long pause says nothing of a model",
+        "a long pause does not lower the request rate of a model",
         "popularity.rs",
         "rate.min(PAUSE / pause.max(1e-9))",
         "rate",
     ),
-    mutant("a copy is worth as much as the only one", "eviction.rs", "{ COPY }", "{ 1.0 }"),
+    mutant(
+        "a second copy of a model is worth as much as the only one",
+        "eviction.rs",
+        "{ COPY }",
+        "{ 1.0 }",
+    ),
     mutant(
         "an adapter stays on for models that have memory elsewhere",
         "eviction.rs",
@@ -24,12 +29,17 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "others && is_worth",
     ),
     mutant(
-        "an adapter stays on for its models whatever that costs",
+        "an adapter stays on for its models regardless of the cost",
         "eviction.rs",
         "2.0 * rate * start_cost::late_joules(world, 1.0) >= watts",
         "true",
     ),
-    mutant("no adapter stays on for its models", "eviction.rs", "others && is_worth", "false"),
+    mutant(
+        "adapters do not stay on for their models",
+        "eviction.rs",
+        "others && is_worth",
+        "false",
+    ),
     mutant(
         "an adapter stays on for its models for an hour",
         "eviction.rs",
@@ -43,87 +53,92 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "false",
     ),
     mutant(
-        "where a model is loaded does not depend on what makes room",
+        "the placement of a model ignores the cost of the evicted models",
         "routing.rs",
         "(slot.loss, slot.finish(1))",
         "(0.0, slot.finish(1))",
     ),
     mutant(
-        "a second copy is loaded while another model has no place",
+        "a second copy is loaded while another model is not loaded at all",
         "prepare.rs",
         "&& (measures || !eviction::is_spare_copy(world, now, id, model))",
         "",
     ),
-    mutant("no loss is less than none", "eviction.rs", ".fold(0.0, |sum", ".fold(-0.0, |sum"),
     mutant(
-        "requests do not count for a model",
+        "a placement without recent victims has a loss of negative zero",
+        "eviction.rs",
+        ".fold(0.0, |sum",
+        ".fold(-0.0, |sum",
+    ),
+    mutant(
+        "requests do not count for the popularity of their model",
         "admission.rs",
         "world.popularity.note(now, model);",
         "",
     ),
-    // Announced.
+    // Announcements.
     mutant(
-        "nothing is turned off early after an announced client was served",
+        "no adapter is turned off early after an announced client was served",
         "early_start.rs",
         "early_stop::after_announced(world, out, now, key);",
         "",
     ),
     mutant(
-        "an adapter turns off early although an announced client comes soon",
+        "an adapter turns off early although an announced request is due soon",
         "early_stop.rs",
         "pause.as_secs_f64() >= SHORTEST && ",
         "",
     ),
     mutant(
-        "a client is taken to announce its requests although the last was not announced",
+        "a client is assumed to announce its requests although the last was unannounced",
         "expected.rs",
         "(self.plan, self.announces) = (None, met);",
         "(self.plan, self.announces) = (None, self.announces || met);",
     ),
     mutant(
-        "an announced client has no time for more requests",
+        "an adapter turns off right after an announced request",
         "client_pattern.rs",
         "if enough { self.end_pause() } else { END_PAUSE.as_secs_f64() }",
         "if enough { self.end_pause() } else { 0.0 }",
     ),
     mutant(
-        "a request within a spell does not meet its announcement",
+        "a request within a busy period does not meet its announcement",
         "expected.rs",
         "begins || plan.window.from <= now",
         "begins",
     ),
     mutant(
-        "the early release is not waited for",
+        "no wake-up is scheduled for an early turn-off",
         "expected.rs",
         ".chain(entry.release_at()).min()",
         ".min()",
     ),
     mutant(
-        "a client that does not keep its word is believed",
+        "announcements count although the client missed the last ones",
         "expected.rs",
         "(entry.missed_announcements < MISSED_MAX).then(",
         "true.then(",
     ),
     mutant(
-        "a client that came is not believed again",
+        "missed announcements are not reset by a request",
         "early_start.rs",
         "(entry.model, entry.missed_announcements) = (model, 0);",
         "entry.model = model;",
     ),
     mutant(
-        "an announced client is not waited for",
+        "an adapter does not wait for a late announced request",
         "announced.rs",
         "until: at + LATE_MIN.max(within / LATE_SHARE),",
         "until: at,",
     ),
     mutant(
-        "an announced client is started for at once",
+        "an adapter starts at the time of an announcement",
         "announced.rs",
         "Some(expected::start_at(now, window, start))",
         "Some(now).filter(|_| start >= 0.0)",
     ),
     mutant(
-        "the model of an expected client is not loaded where nobody asked for it",
+        "the model of an expected client is not loaded where it has no recent requests",
         "prepare.rs",
         "(all || asked || measures || expected)",
         "(all || asked || measures)",
@@ -134,34 +149,39 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "adapter.economy.no_work_since.filter(|_| !expected)",
         "adapter.economy.no_work_since",
     ),
-    // Learned.
+    // Restored values.
     mutant(
-        "clients of an earlier run are forgotten",
+        "the clients of an earlier run are not restored",
         "learned.rs",
         "world.clients.restore(now, client, down);",
         "let _ = client;",
     ),
     mutant(
-        "a gap counts in which the server was down",
+        "a pause during which the server was down counts",
         "client_pattern.rs",
         ".filter(|_| self.down <= UNSEEN_MAX * pause)",
         "",
     ),
-    mutant("a restart shifts a client", "client_pattern.rs", "ago.saturating_add(down)", "ago"),
     mutant(
-        "when a client came last is forgotten",
+        "a restart shifts the times of a client by the downtime",
+        "client_pattern.rs",
+        "ago.saturating_add(down)",
+        "ago",
+    ),
+    mutant(
+        "the last busy period of a client is not restored",
         "client_pattern.rs",
         "began: learned.began.map(at),",
         "began: None,",
     ),
     mutant(
-        "an earlier run knows better than this one",
+        "restored idle periods replace those of this run",
         "economy.rs",
         "if !self.idle_periods.is_empty() {",
         "if false {",
     ),
     mutant(
-        "an earlier run teaches an adapter that this one has started",
+        "restored values replace those of an adapter that this run has started",
         "adapter.rs",
         "if self.incarnation.0 == 0 {",
         "if self.incarnation.0 < u64::MAX {",
@@ -173,25 +193,25 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "now",
     ),
     mutant(
-        "the price of late requests is forgotten",
+        "the price of late requests is not restored",
         "learned.rs",
         "world.late_price.restore(late_price);",
         "let _ = late_price;",
     ),
     mutant(
-        "the rates of models are forgotten",
+        "the request rates of models are not restored",
         "learned.rs",
         "world.popularity.restore(now, *model, (*count, ago.saturating_add(down)));",
         "let _ = (count, ago);",
     ),
     mutant(
-        "late requests of starts are forgotten",
+        "the late requests of starts are not restored",
         "economy.rs",
         "self.late_per_start =\n            profile.late_permille",
         "self.late_per_start_long =\n            profile.late_permille",
     ),
     mutant(
-        "clients of a model that is not served are kept",
+        "clients of a model that is not served are restored",
         "learned.rs",
         "learned.clients.iter().filter(|it| world.models.contains_key(&it.model))",
         "learned.clients.iter()",

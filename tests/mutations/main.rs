@@ -1,4 +1,4 @@
-//! Compiles the scheduler with one deliberate bug after the other and expects its tests to fail: a
+//! Compiles the scheduler with one deliberate bug after the other and checks that its tests fail: a
 //! test that cannot fail proves nothing. The scheduler uses only the standard library, so rustc
 //! compiles each variant in about a second. A bug is caught if a unit test of the scheduler or the
 //! simulation fails or hangs.
@@ -72,10 +72,10 @@ pub(crate) const fn mutant(
 }
 
 fn root() -> PathBuf {
-    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo tells it").into()
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets this variable").into()
 }
 
-/// Copies the scheduler to `folder`, with the bug in it if there is one.
+/// Copies the scheduler to `folder`, with the bug if there is one.
 fn write_room(folder: &Path, mutant: Option<&Mutant>) {
     let (from, room) = (root().join("src/schedule"), folder.join("schedule"));
     copy_sources(&from, &room);
@@ -100,7 +100,7 @@ fn rustc(folder: &Path, args: &[&str]) -> Output {
     output.expect("rustc runs")
 }
 
-/// Builds one binary, from the results of the variant before where they hold: one function differs.
+/// Builds one binary incrementally: only one function differs from the variant before.
 /// A variant that does not compile is an error, since it proves nothing.
 fn build(folder: &Path, name: &str, args: &[&str]) {
     let common = ["--edition=2024", "--cap-lints=allow", "-Cincremental=incremental"];
@@ -134,19 +134,19 @@ fn build_simulation(folder: &Path, name: &str) {
 fn runs_well(binary: &Path, limit: Duration) -> bool {
     let mut command = Command::new(binary);
     command.env("RUST_BACKTRACE", "0").stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().expect("it runs");
-    let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let mut child = command.spawn().expect("the test binary starts");
+    let lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
     let (sender, verdict) = mpsc::channel();
     let reader = thread::spawn(move || {
         let failed = lines.map_while(Result::ok).any(|line| line.ends_with("FAILED"));
-        sender.send(failed).expect("it is waited for");
+        sender.send(failed).expect("the receiver exists");
     });
     let ended = verdict.recv_timeout(limit) == Ok(false);
     if !ended {
-        child.kill().expect("it is our child");
+        child.kill().expect("failed to kill the test binary");
     }
-    let passed = child.wait().expect("it is our child").success();
-    reader.join().expect("the pipe is closed");
+    let passed = child.wait().expect("failed to wait for the test binary").success();
+    reader.join().expect("the reader panicked");
     ended && passed
 }
 
@@ -181,7 +181,10 @@ fn every_bug_has_its_place() {
     };
     let misplaced = THEMES.into_iter().flatten().filter(misplaced).map(|mutant| mutant.bug);
     let misplaced: Vec<_> = misplaced.collect();
-    assert!(misplaced.is_empty(), "their text is not in the file exactly once: {misplaced:#?}");
+    assert!(
+        misplaced.is_empty(),
+        "bugs with code that does not occur exactly once: {misplaced:#?}"
+    );
 }
 
 #[test]
@@ -209,7 +212,7 @@ fn every_bug_is_caught() {
     let survivors: Vec<_> = thread::scope(|scope| {
         let hunts: Vec<_> =
             (0..HUNTERS).map(|hunter| scope.spawn(move || hunt_ref(hunter))).collect();
-        hunts.into_iter().flat_map(|hunt| hunt.join().expect("a hunter")).collect()
+        hunts.into_iter().flat_map(|hunt| hunt.join().expect("a thread panicked")).collect()
     });
     fs::remove_dir_all(&base).unwrap();
     assert!(survivors.is_empty(), "not caught: {survivors:#?}");

@@ -1,43 +1,48 @@
-//! Bugs in predictions and in who runs what: service models, forecasts, the hold rule, chunks,
-//! fairness.
+//! Bugs in predictions and in the assignment of batches: service models, forecasts, the hold rule,
+//! chunks, fairness.
 
 use super::{Mutant, mutant};
 
 pub(crate) const MUTANTS: &[Mutant] = &[
-    // What is learned of batch times.
+    // Learned batch times.
     mutant(
-        "nothing is ever forgotten",
+        "old measurements of batch times keep their weight",
         "service.rs",
         "const FORGETTING: f64 = 0.98;",
         "const FORGETTING: f64 = 1.0;",
     ),
-    mutant("one hiccup is believed", "service.rs", "y = y.min(predicted * SURPRISE_MAX);", ""),
     mutant(
-        "one hiccup makes cautious for ever",
+        "one very slow batch changes the service model without a bound",
+        "service.rs",
+        "y = y.min(predicted * SURPRISE_MAX);",
+        "",
+    ),
+    mutant(
+        "one very slow batch raises the margin of error without a bound",
         "service.rs",
         "(y / predicted - 1.0).min(SURPRISE_MAX)",
         "y / predicted - 1.0",
     ),
     mutant(
-        "a slope is read out of noise",
+        "a time per row is derived from batches of almost equal sizes",
         "service.rs",
         "if variance > SPREAD_MIN * x * x {",
         "if variance > 0.0 {",
     ),
     mutant(
-        "a slope is never learned",
+        "the time per row is never learned",
         "service.rs",
         "if variance > SPREAD_MIN * x * x {",
         "if false {",
     ),
     mutant(
-        "the first measurement says that rows cost nothing",
+        "after the first measurement rows take no time",
         "service.rs",
         "self.beta = y / (x + 1.0);",
         "self.beta = 0.0;",
     ),
     mutant(
-        "what slows all batches down is taken for a fixed time",
+        "a slowdown of all batches counts as fixed time only",
         "service.rs",
         "self.beta *= y / (self.alpha + self.beta * x);",
         "self.beta *= 1.0;",
@@ -48,21 +53,26 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "self.beta.clamp(0.0, y / x.max(1.0))",
         "self.beta.min(y / x.max(1.0))",
     ),
-    mutant("nobody is cautious", "service.rs", "1.0 + CAUTION * self.variance.sqrt()", "1.0"),
     mutant(
-        "one measurement is as good as many",
+        "predictions have no margin of error",
+        "service.rs",
+        "1.0 + CAUTION * self.variance.sqrt()",
+        "1.0",
+    ),
+    mutant(
+        "one measurement counts as enough",
         "service.rs",
         "self.measured >= 3",
         "self.measured >= 1",
     ),
     mutant(
-        "what is told counts as measured",
+        "restored values count as measurements",
         "service.rs",
         "            service.add(rows, alpha + beta * rows);",
         "            service.add(rows, alpha + beta * rows); service.measured += 3;",
     ),
     mutant(
-        "a slower adapter has slower starts only",
+        "a slower adapter has the same time per row",
         "service.rs",
         "(scale(line.alpha_ns), scale(line.beta_ns))",
         "(scale(line.alpha_ns), line.beta_ns)",
@@ -86,14 +96,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "service.observe(batch.rows(), took);",
     ),
     mutant(
-        "nothing is learned from batches",
+        "the times of batches are not learned",
         "batches.rs",
         "learn(world, id, &batch, now.since(since));",
         "let _ = since;",
     ),
-    // What is guessed of others.
+    // Estimates from other adapters and row sizes.
     mutant(
-        "a size of rows that is new starts from nothing",
+        "the estimate for a new row size does not begin with that of another size",
         "batches.rs",
         "known.services.entry(batch.size).or_insert(service)",
         "known.services.entry(batch.size).or_default()",
@@ -105,43 +115,43 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "services.iter().next()",
     ),
     mutant(
-        "large rows tell nothing of small ones",
+        "the times of larger rows are not used for smaller ones",
         "estimates.rs",
         "services.range(..=size).next_back().or_else(|| services.iter().next())",
         "services.range(..=size).next_back()",
     ),
     mutant(
-        "others are as fast as the one that is known",
+        "an adapter without measurements has the times of the measured one",
         "estimates.rs",
         "service.slower(times_slower(adapter, other))",
         "service",
     ),
     mutant(
-        "the fast are thought slow",
+        "the estimate for a faster adapter is slower",
         "estimates.rs",
         "service.slower(times_slower(adapter, other))",
         "service.slower(times_slower(other, adapter))",
     ),
     mutant(
-        "probes tell nothing of unknown adapters",
+        "speed probes are not used for adapters without measurements",
         "estimates.rs",
         "if adapter.speed > 0 && other.speed > 0 {",
         "if false {",
     ),
     mutant(
-        "one probe is compared with no other",
+        "a speed probe is compared with an adapter that has none",
         "estimates.rs",
         "if adapter.speed > 0 && other.speed > 0 {",
         "if adapter.speed > 0 {",
     ),
     mutant(
-        "the class tells nothing of an unknown model",
+        "the class of an adapter is not used for a model without measurements",
         "estimates.rs",
         "Service::from_prior(BATCH_GUESS).slower(times)",
         "Service::from_prior(BATCH_GUESS).slower(times.min(1.0).max(1.0))",
     ),
     mutant(
-        "loads elsewhere tell nothing",
+        "load times on other adapters are not used",
         "estimates.rs",
         "own.or_else(|| world.adapters.values().find_map(known)).unwrap_or_else(|| {",
         "own.unwrap_or_else(|| {",
@@ -152,10 +162,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "LOAD_GUESS + bytes as f64 / LOAD_BYTES_PER_SECOND",
         "LOAD_GUESS + bytes as f64 * 0.0",
     ),
-    mutant("sizes elsewhere tell nothing", "estimates.rs", "own.or_else(other).or(", "own.or("),
+    mutant(
+        "sizes on other adapters are not used",
+        "estimates.rs",
+        "own.or_else(other).or(",
+        "own.or(",
+    ),
     // When an adapter is free.
     mutant(
-        "a busy adapter is thought free",
+        "a busy adapter counts as free",
         "slots.rs",
         "left(now, first.since, took(first))",
         "left(now, first.since, took(first)) * 0.0",
@@ -167,19 +182,19 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "predicted.max(",
     ),
     mutant(
-        "what is overdue is thought to be done any moment",
+        "a batch that is overdue counts as finished",
         "slots.rs",
         "{ elapsed * OVERDUE }",
         "{ 0.0 }",
     ),
     mutant(
-        "who starts is thought ready",
+        "an adapter that starts counts as ready",
         "slots.rs",
         "left(now, since, adapter.cold_start())",
         "left(now, since, 0.0)",
     ),
     mutant(
-        "who loads is thought ready",
+        "an adapter that loads a model counts as ready",
         "slots.rs",
         "left(now, load.since, estimates::load_time(world, id, load.model))",
         "left(now, load.since, 0.0)",
@@ -191,20 +206,20 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         ".max(placement.wait),",
     ),
     mutant(
-        "the load that runs is counted twice",
+        "the load in progress is counted twice",
         "slots.rs",
         ".filter(|_| !loaded && !comes)",
         ".filter(|_| !loaded)",
     ),
     mutant(
-        "a model is run where there is no room for it",
+        "a model runs on an adapter that has no memory for it",
         "slots.rs",
         "idle: (adapter.state().is_idle() && placement.wait <= 0.0)",
         "idle: adapter.state().is_idle()",
     ),
     // Forecasts.
     mutant(
-        "small batches are never filled in",
+        "a forecast has no small batches between full ones",
         "forecast.rs",
         "for _ in 0..SMALL_BATCHES {",
         "for _ in 0..0 {",
@@ -234,62 +249,62 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "let room = seconds;",
     ),
     mutant(
-        "several take as long as the best alone",
+        "several adapters take as long as the best one alone",
         "forecast.rs",
         "for _ in 0..24 {",
         "for _ in 0..0 {",
     ),
     mutant(
-        "the slowest tells how long all take",
+        "several adapters take as long as the slowest one alone",
         "forecast.rs",
         "alone.fold(f64::INFINITY, f64::min)",
         "alone.fold(0.0, f64::max)",
     ),
-    // Who takes what.
+    // Assignment of rows to adapters.
     mutant(
-        "a slow adapter takes what a fast one would do sooner",
+        "a slow adapter takes rows that a fast one would finish sooner",
         "routing.rs",
         "if share == 0 ||",
         "if",
     ),
     mutant(
-        "any idle adapter is as good",
+        "the best of the idle adapters is not preferred",
         "routing.rs",
         "near.min_by(|a, b|",
         "idle().max_by(|a, b|",
     ),
     mutant(
-        "who is left to a busy adapter is left for ever",
+        "no wake-up is scheduled for rows that wait for a busy adapter",
         "plan.rs",
         "if soonest.is_finite() {",
         "if false {",
     ),
     mutant(
-        "who is left to a busy adapter spins",
+        "the wait for a busy adapter has no lower bound",
         "step.rs",
         "fold(f64::INFINITY, f64::min).max(RECHECK_MIN)",
         "fold(f64::INFINITY, f64::min)",
     ),
     mutant(
-        "nobody looks again for a model that there is no room for",
+        "no wake-up is scheduled for a model that waits for free memory",
         "routing.rs",
         "Step::Wait(slots::memory_free_at(world, now, model))",
         "Step::Wait(None)",
     ),
     mutant(
-        "who is held back for a model does not look again when there is room",
+        "rows that wait for a busy adapter are not tried again when memory is free",
         "step.rs",
         "slots::memory_free_at(world, now, model).into_iter().chain(free)",
         "free.into_iter()",
     ),
     mutant(
-        "one model that is held back holds all",
+        "one model that waits for an adapter holds back all models",
         "dispatch.rs",
         "held.push(first.key.model);",
         "return;",
     ),
     mutant(
-        "one adapter takes everything",
+        "one adapter takes all rows",
         "routing.rs",
         "if others + f64::from(full) <= rows as f64 {",
         "if true {",
@@ -301,56 +316,56 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "full.min((best.rows_within(level - best.free)).saturating_mul(3) / 2)",
     ),
     mutant(
-        "a request is cut for little",
+        "a request is split although that saves little time",
         "step.rs",
         "best.finish(left.into()) <= level * CUT_GAIN",
         "best.finish(left.into()) <= level",
     ),
     mutant(
-        "a request is never cut",
+        "a request is never split",
         "step.rs",
         "best.finish(left.into()) <= level * CUT_GAIN",
         "true",
     ),
     mutant(
-        "a slow adapter takes the first, who would be served sooner",
+        "a slow adapter takes the first request instead of the last",
         "routing.rs",
         "Some(last) => (last.key, End::Back),",
         "Some(_) => (first.key, End::Front),",
     ),
     mutant(
-        "an idle adapter takes the last though nobody is sooner with the first",
+        "an idle adapter takes the last request although it is the soonest for the first",
         "routing.rs",
         "!slot.idle && slot.finish(1) < done",
         "!slot.idle",
     ),
     mutant(
-        "the last and the first are mistaken for each other",
+        "the last request of a client is its first one",
         "lists.rs",
         "End::Back => requests.last_key_value(),",
         "End::Back => requests.first_key_value(),",
     ),
     mutant(
-        "the last does not wait for company",
+        "the last request does not wait for the batching delay",
         "queue.rs",
         "if delay.is_zero() { &queue.heads } else { &queue.immediate }",
         "&queue.heads",
     ),
     mutant(
-        "what other models wait for is cut to whole rows",
+        "the rows of other models are rounded down",
         "slots.rs",
         "others.sum::<f64>().round() as u64",
         "others.sum::<f64>() as u64",
     ),
     mutant(
-        "other models that wait do not count",
+        "waiting rows of other models are ignored",
         "slots.rs",
         "own.saturating_add(others.sum::<f64>().round() as u64)",
         "own.saturating_add(others.sum::<f64>().round() as u64 * 0)",
     ),
     // Fairness.
     mutant(
-        "an urgent model waits for its share",
+        "a model with a request of a high priority waits for its share",
         "dispatch.rs",
         "rank.0.cmp(&other.0).then(by_share)",
         "by_share",
@@ -363,16 +378,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant("time served is not counted", "queue.rs", "queue.served += seconds;", ""),
     mutant(
-        "who had nothing to do saves up a claim",
+        "a model without requests accumulates a claim to service time",
         "queue.rs",
         "model.served = model.served.max(least);",
         "",
     ),
     mutant(
-        "only the best of several equally served goes by its number",
+        "models with the same service time are not ordered by arrival",
         "dispatch.rs",
         ".then(by_order)",
         "",
     ),
-    // Trying.
 ];

@@ -3,33 +3,43 @@
 use super::{Mutant, mutant};
 
 pub(crate) const MUTANTS: &[Mutant] = &[
-    // Turns.
+    // Order of the clients.
     mutant(
-        "whoever came first goes first",
+        "requests are served in the order of arrival regardless of client shares",
         "lists.rs",
         "Place { priority: order.priority, turn, order }",
         "Place { priority: order.priority, turn: 0, order }",
     ),
     mutant(
-        "turns go before priorities",
+        "client shares take precedence over priorities",
         "lists.rs",
         "    pub(super) priority: u32,\n    pub(super) turn: Turn,",
         "    pub(super) turn: Turn,\n    pub(super) priority: u32,",
     ),
     mutant(
-        "who comes anew is owed all that others were served",
+        "a new client has a claim to all that others were served before",
         "shares.rs",
         "client.turn = least.map_or(client.turn, |least| client.turn.max(least));",
         "",
     ),
     mutant(
-        "who leaves for a moment is owed again what it was served",
+        "a client that pauses briefly regains a claim to what it was served",
         "shares.rs",
         "client.turn = least.map_or(client.turn, |least| client.turn.max(least));",
         "client.turn = least.unwrap_or(client.turn);",
     ),
-    mutant("what is served does not count", "queue.rs", "turn.saturating_add(cost)", "turn"),
-    mutant("what was lost counts as served", "queue.rs", "turn.saturating_sub(cost)", "turn"),
+    mutant(
+        "served rows do not count for the share of their client",
+        "queue.rs",
+        "turn.saturating_add(cost)",
+        "turn",
+    ),
+    mutant(
+        "lost rows count for the share of their client",
+        "queue.rs",
+        "turn.saturating_sub(cost)",
+        "turn",
+    ),
     mutant(
         "the size of rows does not count",
         "shares.rs",
@@ -43,87 +53,87 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "1 << shape.size.min(31)",
     ),
     mutant(
-        "a turn changes in one lane only",
+        "the share of a client is updated in only one of its queues",
         "shares.rs",
         "client.keys.iter().copied().collect()",
         "client.keys.iter().copied().take(1).collect()",
     ),
     mutant(
-        "who waits in another lane has left",
+        "a client that still waits in another queue counts as absent",
         "shares.rs",
         "        client.keys.remove(&key);\n",
         "        client.keys.clear();\n",
     ),
     mutant(
-        "the last is looked for in the first line",
+        "the last request is taken from the first client",
         "lists.rs",
         "End::Back => self.heads.last()?",
         "End::Back => self.heads.first()?",
     ),
     mutant(
-        "late rows are counted line after line",
+        "late rows are counted one client after the other",
         "lists.rs",
         "by_client.push_back(requests);",
         "by_client.push_front(own);",
     ),
-    // What is remembered.
+    // Records of clients.
     mutant(
-        "everybody who ever asked is remembered",
+        "clients without requests are never removed",
         "shares.rs",
         "self.clients.retain(|_, client| !client.keys.is_empty() || client.turn > least);",
         "",
     ),
     mutant(
-        "who is ahead of others is forgotten",
+        "a client that is ahead of its share is removed",
         "shares.rs",
         "!client.keys.is_empty() || client.turn > least",
         "!client.keys.is_empty()",
     ),
-    // Who makes room.
+    // Rejections at a full queue.
     mutant(
-        "nobody makes room",
+        "a full queue never rejects requests of the client with the largest share",
         "shares.rs",
         "let more = self.share(requests, rows) > mine;",
         "let more = false;",
     ),
     mutant(
-        "who holds less makes room",
+        "a client with a smaller share of the queue is rejected in favour of another",
         "shares.rs",
         "let more = self.share(requests, rows) > mine;",
         "let more = true;",
     ),
     mutant(
-        "who holds as much makes room",
+        "a client with an equal share of the queue is rejected in favour of another",
         "shares.rs",
         "let more = self.share(requests, rows) > mine;",
         "let more = self.share(requests, rows) >= mine;",
     ),
     mutant(
-        "who has waited longest makes room",
+        "the request that has waited longest is rejected first",
         "shares.rs",
         "most.requests.values().rev().copied()",
         "most.requests.values().copied()",
     ),
     mutant(
-        "rows are not held",
+        "the rows of a client do not count for its share of the queue",
         "shares.rs",
         "by_requests.max(u128::from(rows) * self.limits.requests.max(1) as u128)",
         "by_requests",
     ),
     mutant(
-        "what somebody once held is never forgotten",
+        "former shares of the queue are never removed",
         "shares.rs",
         "        self.by_share.remove(&(self.share_of(&holding), client));\n",
         "",
     ),
     mutant(
-        "what has begun to run makes room",
+        "a request that has begun to run is rejected in favour of another",
         "queue.rs",
         "if is_whole(id, waiting) {",
         "if true {",
     ),
     mutant(
-        "who makes room for another is not told",
+        "a request that is rejected in favour of another gets no answer",
         "admission.rs",
         "room.clone().unwrap_or_else(|| vec![arrival.request])",
         "room.clone().map_or_else(|| vec![arrival.request], |_| Vec::new())",

@@ -1,4 +1,4 @@
-//! Bugs in what the `cost` policy learns of waits and misses, and in who takes over from whom.
+//! Bugs in waits and misses that the `cost` policy learns, and in takeovers between adapters.
 
 use crate::{Mutant, mutant};
 
@@ -16,20 +16,25 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "0.0",
     ),
     mutant(
-        "a miss has no greatest price",
+        "the price of a miss has no upper bound",
         "late_price.rs",
         "self.theta.min(PRICED_MAX)",
         "self.theta",
     ),
     mutant(
-        "misses for other reasons are not allowed for",
+        "misses without a start do not reduce the allowed share",
         "late_price.rs",
         "(ALLOWED - self.others)",
         "(ALLOWED - OTHERS)",
     ),
-    mutant("each that starts takes all the blame", "late_requests.rs", "rate / sum;", "1.0;"),
     mutant(
-        "a start is to blame for what came later",
+        "a late request is attributed in full to each adapter that starts",
+        "late_requests.rs",
+        "rate / sum;",
+        "1.0;",
+    ),
+    mutant(
+        "a start counts as the cause of late requests that arrived after it",
         "late_requests.rs",
         "|| adapter.ready > request.arrived",
         "|| true",
@@ -47,25 +52,25 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "1.0",
     ),
     mutant(
-        "the latency goal turns off as soon as the other goals",
+        "the latency goal turns adapters off as soon as the other goals",
         "wait.rs",
         "{\n        LINGER\n    } else {",
         "{\n        1.0\n    } else {",
     ),
     mutant(
-        "the latency goal starts the cheapest",
+        "the latency goal does not start the fastest adapter",
         "cost.rs",
         "return own < others;",
         "return own > others;",
     ),
     mutant(
-        "waits are learned of a few spells",
+        "waits are learned from too few idle periods",
         "idle_periods.rs",
         "self.periods.len() >= ENOUGH",
         "true",
     ),
     mutant(
-        "spells are remembered for ever",
+        "the number of recorded idle periods has no bound",
         "idle_periods.rs",
         "if self.periods.len() == REMEMBERED {",
         "if false {",
@@ -77,21 +82,26 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "{ wait };",
     ),
     mutant(
-        "a spell that has ended goes on",
+        "an idle period that has ended continues",
         "economy.rs",
         "self.no_work_since.take()",
         "self.no_work_since",
     ),
-    mutant("nobody takes over", "replace.rs", "if saved <= price", "if true"),
-    mutant("who takes over need not have paid", "replace.rs", "if saved <= price", "if false"),
+    mutant("no adapter takes over", "replace.rs", "if saved <= price", "if true"),
     mutant(
-        "a moment is enough to take over",
+        "an adapter takes over before it would have saved the cost of its start",
+        "replace.rs",
+        "if saved <= price",
+        "if false",
+    ),
+    mutant(
+        "an adapter takes over after too short an observation",
         "replace.rs",
         "|| adapter.economy.savings.lasted() < OBSERVED",
         "",
     ),
     mutant(
-        "somebody takes over on the way down",
+        "an adapter takes over during shutdown",
         "replace.rs",
         "if world.closing.is_some() {",
         "if false {",
@@ -103,13 +113,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "false",
     ),
     mutant(
-        "who cannot carry it takes over",
+        "an adapter that cannot carry the load takes over",
         "replace.rs",
         "let carried = lasted < OBSERVED",
         "let carried = true || lasted < OBSERVED",
     ),
     mutant(
-        "savings of long ago count for a takeover",
+        "old savings count for a takeover",
         "replace.rs",
         "passed > recent || savings.until",
         "savings.until",
@@ -122,7 +132,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant("no slack is kept for a start", "plan.rs", "+ reserve(world, first.key.model)", ""),
     mutant(
-        "misses do not make a start hurry",
+        "misses do not make a start earlier",
         "plan.rs",
         "slack * (1.0 - world.late_price.theta / THETA_LAZY).max(0.0)",
         "slack",
@@ -134,13 +144,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "if false {",
     ),
     mutant(
-        "a start that waits is forgotten",
+        "no wake-up is scheduled for a start that waits",
         "scheduler.rs",
         "self.world.recheck_at.into_iter().chain(self.world.start_at)",
         "self.world.recheck_at.into_iter()",
     ),
     mutant(
-        "whoever waits for a start gets another",
+        "another adapter starts for rows that wait for a planned start",
         "scale.rs",
         "if world.start_at.is_some() {",
         "if false {",
