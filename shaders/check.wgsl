@@ -57,7 +57,7 @@ fn floats_exact(@builtin(global_invocation_id) id: vec3<u32>) {
     output[2u * id.x + 1u] = bitcast<u32>(turned + whole);
 }
 
-// What a network's activations and norms are made of.
+// The functions of activations and norms of a network.
 @compute @workgroup_size(256)
 fn floats_near(@builtin(global_invocation_id) id: vec3<u32>) {
     let v = f32(input[id.x] & 1023u) * 0.25;

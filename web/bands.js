@@ -66,7 +66,7 @@ function drawOn(u, { id, state, level }, left, right) {
   ctx.globalAlpha = look === "hatch" ? 1 : look;
   ctx.fillStyle = look === "hatch" ? hatch(ctx, own) : own;
   ctx.fillRect(left, top, right - left, height);
-  ctx.globalAlpha = 1; // the edge keeps faded bands apart and tells whose they are
+  ctx.globalAlpha = 1; // the edge keeps faded bands apart and shows their owner
   ctx.fillStyle = own;
   ctx.fillRect(left, top, right - left, gap * 1.5);
 }

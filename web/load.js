@@ -10,7 +10,7 @@ const QUICK = { concurrency: 16, seconds: 20 };
 let pending = false;
 let failure = "";
 let quickly = false; // true if the last run was requested by a button outside of the form
-let shown = 0; // the start of the run whose values are in the fields
+let shown = 0; // the start of the run with the values of the fields
 
 export function renderLoad({ snapshot, now }) {
   const ready = loadable(snapshot).map(({ name }) => ({ value: name, label: name }));

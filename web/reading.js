@@ -2,7 +2,7 @@
 
 const WIDEST = 720; // of the canvas; the page scales it down
 
-/** Draws the picture and the places; returns false if the file is not a picture, or there are no places. */
+/** Draws the picture and the places; returns false if the file is not a picture, or has no places. */
 export async function drawPlaces(canvas, file, places) {
   if (!places) return false;
   let picture;

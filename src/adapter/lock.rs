@@ -305,7 +305,7 @@ mod tests {
                 return println!("SKIPPED: only root can start a process of another user");
             }
             let folder = Folder::new("users");
-            let as_nobody = || {
+            let as_other_user = || {
                 // The program file may be in a folder that only its owner can enter.
                 let mut command = Command::new("/proc/self/exe");
                 let test = "lock::tests::hostile::as_another_user";
@@ -317,14 +317,14 @@ mod tests {
                 text
             };
             let held = AdapterLock::take(&folder.0, CARD).unwrap();
-            assert!(as_nobody().contains("another concertina on this machine"));
+            assert!(as_other_user().contains("another concertina on this machine"));
             drop(held);
-            assert!(as_nobody().contains("locked"));
+            assert!(as_other_user().contains("locked"));
             // In a folder of root, other users can only use locks that root has created.
             fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o755)).unwrap();
-            assert!(as_nobody().contains("locked"));
+            assert!(as_other_user().contains("locked"));
             fs::remove_file(folder.0.join(FILE)).unwrap();
-            assert!(as_nobody().contains("Permission denied"));
+            assert!(as_other_user().contains("Permission denied"));
         }
 
         #[test]

@@ -146,8 +146,8 @@ impl Surroundings<'_> {
             return closed;
         }
         if driver == Some("nouveau") {
-            return "it runs with nouveau, whose Vulkan driver does not list it; install NVIDIA's \
-                    driver"
+            return "it runs with nouveau, and the Vulkan driver of nouveau does not list it; install \
+                    NVIDIA's driver"
                 .to_owned();
         }
         self.no_vulkan(card)

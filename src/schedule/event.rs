@@ -101,7 +101,7 @@ pub enum Event {
     ModeSet { adapter: AdapterId, mode: AdapterMode },
     /// The time returned by `next_timeout` has come.
     Timeout,
-    /// Admit no more requests, finish the admitted ones until `deadline`, and turn every adapter
+    /// Reject further requests, finish the admitted ones until `deadline`, and turn every adapter
     /// off.
     Shutdown { deadline: Time },
 }

@@ -85,7 +85,7 @@ fn best_idle(slots: &[Slot]) -> Option<Slot> {
 }
 
 /// Returns the rows that the best idle slot should take now so that all rows are served earliest,
-/// and the time at which they are; no rows if others finish all of them before it could finish one.
+/// and the time of that; no rows if others finish all of them before it could finish one.
 fn share(slots: &[Slot], best: &Slot, rows: u64) -> (u32, f64) {
     let full = u32::try_from(rows).unwrap_or(u32::MAX).min(best.max_rows);
     let done = best.finish(u64::from(full));

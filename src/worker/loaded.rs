@@ -94,7 +94,7 @@ pub(super) struct Tools<'a> {
 
 impl Tools<'_> {
     pub(super) fn report_progress(&self, doing: String) -> Result<(), ModelError> {
-        let said = self.sender.send(FromWorker::Progress { doing });
-        said.map_err(|error| ModelError::Device(error.to_string()))
+        let sent = self.sender.send(FromWorker::Progress { doing });
+        sent.map_err(|error| ModelError::Device(error.to_string()))
     }
 }

@@ -92,7 +92,7 @@ fn adapter_that_cannot_serve_the_load_does_not_take_over() {
     let mut dearer = bench(&[(ONE, dear), (TWO, of(100, 1000, 60_000))]);
     dearer.brought(&[ONE]);
     assert_eq!(served(&mut dearer, 100, 50), None);
-    // Rare requests are no basis for a forecast.
+    // Rare requests are not a basis for a forecast.
     let mut rare = bench(&[(ONE, of(100, 1000, 100_000)), (TWO, of(100, 900, 9000))]);
     rare.brought(&[ONE]);
     rare.set_mode(ONE, AdapterMode::On);

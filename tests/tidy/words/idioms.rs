@@ -140,7 +140,9 @@ pub(super) fn name_idiom(name: &str) -> Option<String> {
 fn has_phrase(words: &str, phrase: &str) -> bool {
     match phrase.strip_suffix('*') {
         Some(begin) => words.match_indices(&format!(" {begin}")).any(|(at, found)| {
-            words[at + found.len()..].starts_with(|c: char| c.is_ascii_alphabetic())
+            let rest = &words[at + found.len()..];
+            // "It is no longer used" is plain English.
+            rest.starts_with(|c: char| c.is_ascii_alphabetic()) && !rest.starts_with("longer ")
         }),
         None => words.contains(&format!(" {phrase} ")),
     }
@@ -220,6 +222,7 @@ fn each_pattern_is_caught() {
         "The flag `no_more` ends it.",
         "Ends quarantines whichever adapter they are of.",
         "The number of rows, whether padded or not.",
+        "The request is no longer pending.",
     ] {
         assert_eq!(idiom(good), None, "{good}");
     }
