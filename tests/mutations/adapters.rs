@@ -514,7 +514,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "a.state().is_on() && a.mode == AdapterMode::Auto;",
     ),
     // Loading ahead.
-    mutant("nothing is loaded ahead", "prepare.rs", "load_ahead(world, out, now, id);", ""),
+    mutant("no model is loaded ahead", "prepare.rs", "load_ahead(world, out, now, id);", ""),
     mutant(
         "models are loaded ahead during shutdown",
         "prepare.rs",

@@ -231,7 +231,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "if false {",
     ),
     mutant(
-        "requests wait on for a model that was withdrawn",
+        "requests for a withdrawn model remain in the queue",
         "requests.rs",
         "reject_all(world, out, world.queue.ids_of(model), Reject::ModelGone);",
         "",

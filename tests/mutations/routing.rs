@@ -168,7 +168,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "own.or_else(other).or(",
         "own.or(",
     ),
-    // When an adapter is free.
+    // Times at which adapters are free.
     mutant(
         "a busy adapter counts as free",
         "slots.rs",
@@ -371,7 +371,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "by_share",
     ),
     mutant(
-        "the share of a model does not matter",
+        "models with the same priority are not ordered by their service time",
         "dispatch.rs",
         "rank.0.cmp(&other.0).then(by_share)",
         "rank.0.cmp(&other.0)",
