@@ -84,11 +84,13 @@ impl Adapter {
 
     /// Returns the time of the next timeout of the present state, if it has one.
     pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Time> {
-        let silent = self.last_heartbeat + timeouts.heartbeat;
+        let heartbeat_end = self.last_heartbeat + timeouts.heartbeat;
         match self.state.lifecycle {
             Lifecycle::Off | Lifecycle::Unreaped { .. } => None,
-            Lifecycle::Starting { progress, .. } => Some(silent.min(progress + timeouts.start)),
-            Lifecycle::On | Lifecycle::Draining => Some(silent.min(self.stuck_at(timeouts))),
+            Lifecycle::Starting { progress, .. } => {
+                Some(heartbeat_end.min(progress + timeouts.start))
+            }
+            Lifecycle::On | Lifecycle::Draining => Some(heartbeat_end.min(self.stuck_at(timeouts))),
             Lifecycle::Stopping { since, killed: false, .. } => Some(since + timeouts.stop),
             Lifecycle::Stopping { since, killed: true, .. } => Some(since + timeouts.kill),
             Lifecycle::Quarantined { until, .. } => Some(until),

@@ -77,8 +77,8 @@ fn ahead_at(world: &World, now: Time, id: AdapterId, model: ModelId) -> Option<T
     let times = if adapter.budget() < adapter.profile.memory { 2 } else { 1 };
     let measures = eligible::is_to_be_measured(world, adapter, model);
     let expected = adapter.economy.expected.is_some_and(|expected| expected.model == model);
-    let asked = world.queue.newest(model) > Time::default();
-    let wanted = (all || asked || measures || expected)
+    let has_request = world.queue.newest(model) > Time::default();
+    let wanted = (all || has_request || measures || expected)
         && !adapter.replicas.contains_key(&model)
         && (measures || eligible::takes(world, adapter, model))
         && (measures || !eviction::is_spare_copy(world, now, id, model))

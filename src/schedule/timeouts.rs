@@ -29,11 +29,11 @@ pub(super) fn expire(world: &mut World, out: &mut Outbox, now: Time) {
 fn expire_one(world: &mut World, out: &mut Outbox, now: Time, id: AdapterId) {
     let heartbeat = world.settings.timeouts.heartbeat;
     let Some(adapter) = world.adapters.get_mut(&id) else { return };
-    let silent = adapter.last_heartbeat + heartbeat <= now;
+    let is_late = adapter.last_heartbeat + heartbeat <= now;
     let state = adapter.state();
     match state.lifecycle {
         // First: a worker without heartbeats makes no progress either, whatever it does.
-        Lifecycle::Starting { .. } | Lifecycle::On | Lifecycle::Draining if silent => {
+        Lifecycle::Starting { .. } | Lifecycle::On | Lifecycle::Draining if is_late => {
             lifecycle::fail_adapter(world, out, now, id, Fault::HeartbeatTimeout);
         }
         Lifecycle::Starting { .. } | Lifecycle::On if state.warms_up() => {

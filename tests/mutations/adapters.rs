@@ -136,38 +136,38 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a heartbeat timeout counts as a stuck worker",
         "timeouts.rs",
-        "let silent = adapter.last_heartbeat + heartbeat <= now;",
-        "let silent = false;",
+        "let is_late = adapter.last_heartbeat + heartbeat <= now;",
+        "let is_late = false;",
     ),
     mutant(
         "a stuck worker counts as a heartbeat timeout",
         "timeouts.rs",
-        "let silent = adapter.last_heartbeat + heartbeat <= now;",
-        "let silent = true;",
+        "let is_late = adapter.last_heartbeat + heartbeat <= now;",
+        "let is_late = true;",
     ),
     mutant(
         "an idle worker has no heartbeat timeout",
         "adapter.rs",
-        "Some(silent.min(self.stuck_at(timeouts)))",
+        "Some(heartbeat_end.min(self.stuck_at(timeouts)))",
         "Some(self.stuck_at(timeouts)).filter(|at| *at < Time::NEVER)",
     ),
     mutant(
         "a worker that starts has no heartbeat timeout",
         "adapter.rs",
-        "Some(silent.min(progress + timeouts.start))",
+        "Some(heartbeat_end.min(progress + timeouts.start))",
         "Some(progress + timeouts.start)",
     ),
     mutant(
         "a start has no timeout",
         "adapter.rs",
-        "Some(silent.min(progress + timeouts.start))",
-        "Some(silent)",
+        "Some(heartbeat_end.min(progress + timeouts.start))",
+        "Some(heartbeat_end)",
     ),
     mutant(
         "a worker that runs a batch has no heartbeat timeout",
         "adapter.rs",
-        "Some(silent.min(self.stuck_at(timeouts)))",
-        "Some(if self.state.running.is_empty() { silent } else { self.stuck_at(timeouts) })",
+        "Some(heartbeat_end.min(self.stuck_at(timeouts)))",
+        "Some(if self.state.running.is_empty() { heartbeat_end } else { self.stuck_at(timeouts) })",
     ),
     mutant(
         "a batch has no timeout",
@@ -524,7 +524,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a model that no client requested is loaded",
         "prepare.rs",
-        "(all || asked || measures || expected)",
+        "(all || has_request || measures || expected)",
         "true",
     ),
     mutant(

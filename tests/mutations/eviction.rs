@@ -140,8 +140,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "the model of an expected client is not loaded where it has no recent requests",
         "prepare.rs",
-        "(all || asked || measures || expected)",
-        "(all || asked || measures)",
+        "(all || has_request || measures || expected)",
+        "(all || has_request || measures)",
     ),
     mutant(
         "the model of an expected client is loaded only after a while",

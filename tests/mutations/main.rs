@@ -37,7 +37,7 @@ const HANG_MIN: Duration = Duration::from_secs(60);
 /// Timeout of the tests without a bug, long enough for a busy machine.
 const HEALTHY_MAX: Duration = Duration::from_secs(1200);
 /// Variants that are compiled and run at the same time.
-const HUNTERS: usize = 2;
+const TESTERS: usize = 2;
 /// The scheduler, in the folder of a variant.
 const LIBRARY: &str = "schedule/lib.rs";
 const THEMES: [&[Mutant]; 11] = [
@@ -76,7 +76,7 @@ fn root() -> PathBuf {
 }
 
 /// Copies the scheduler to `folder`, with the bug if there is one.
-fn write_room(folder: &Path, mutant: Option<&Mutant>) {
+fn write_crate(folder: &Path, mutant: Option<&Mutant>) {
     let (from, room) = (root().join("src/schedule"), folder.join("schedule"));
     copy_sources(&from, &room);
     copy_sources(&from.join("tests"), &room.join("tests"));
@@ -111,7 +111,7 @@ fn build(folder: &Path, name: &str, args: &[&str]) {
 
 /// True if unit tests and simulation pass on the scheduler with this bug, or without any, in time.
 fn passes(folder: &Path, mutant: Option<&Mutant>, limit: Duration) -> bool {
-    write_room(folder, mutant);
+    write_crate(folder, mutant);
     let name = mutant.map_or("no bug", |mutant| mutant.bug);
     // Compiling the unit tests with optimisation takes longer than it saves.
     build(folder, name, &["--test", "--crate-name=schedule", LIBRARY, "-ounits"]);
@@ -160,7 +160,7 @@ fn share(text: Option<&str>) -> (usize, usize) {
 }
 
 #[test]
-fn the_shares_are_all_bugs_together() {
+fn all_shares_together_are_all_bugs() {
     let count = THEMES.into_iter().flatten().count();
     let mut seen: Vec<_> = (0..4)
         .flat_map(|first| {
@@ -211,7 +211,7 @@ fn every_bug_is_caught() {
     let hunt_ref = &hunt;
     let survivors: Vec<_> = thread::scope(|scope| {
         let hunts: Vec<_> =
-            (0..HUNTERS).map(|hunter| scope.spawn(move || hunt_ref(hunter))).collect();
+            (0..TESTERS).map(|hunter| scope.spawn(move || hunt_ref(hunter))).collect();
         hunts.into_iter().flat_map(|hunt| hunt.join().expect("a thread panicked")).collect()
     });
     fs::remove_dir_all(&base).unwrap();

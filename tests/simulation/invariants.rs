@@ -129,17 +129,17 @@ impl World {
             self.picture()
         );
         for (id, adapter) in self.scheduler.adapters() {
-            let silent = self.ledger.alive.get(&id).map(|at| *at + timeouts.heartbeat);
+            let heartbeat_end = self.ledger.alive.get(&id).map(|at| *at + timeouts.heartbeat);
             let state = adapter.state;
             let due = match state.lifecycle {
                 Lifecycle::Off | Lifecycle::Unreaped { .. } => None,
                 Lifecycle::Starting { progress, .. } => {
-                    silent.map(|at| at.min(progress + timeouts.start))
+                    heartbeat_end.map(|at| at.min(progress + timeouts.start))
                 }
                 Lifecycle::On | Lifecycle::Draining => {
                     let load = state.load.map(|load| load.progress + timeouts.start);
                     let run = state.running.first().map(|running| running.since + timeouts.run);
-                    silent.map(|at| load.or(run).map_or(at, |due| due.min(at)))
+                    heartbeat_end.map(|at| load.or(run).map_or(at, |due| due.min(at)))
                 }
                 Lifecycle::Stopping { since, killed, .. } => {
                     Some(since + if killed { timeouts.kill } else { timeouts.stop })

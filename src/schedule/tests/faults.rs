@@ -90,13 +90,13 @@ fn without_a_worker_there_are_no_models() {
 
 #[test]
 fn worker_without_heartbeat_is_killed_in_every_state() {
-    let silent = (ms(100), Some(Fault::HeartbeatTimeout));
+    let heartbeat_timeout = (ms(100), Some(Fault::HeartbeatTimeout));
     let mut starting = watched(Bench::one());
-    assert_eq!(starting.request().killed(false), silent);
+    assert_eq!(starting.request().killed(false), heartbeat_timeout);
     let mut idle = watched(Bench::idle());
-    assert_eq!(idle.killed(false), silent);
+    assert_eq!(idle.killed(false), heartbeat_timeout);
     let mut busy = watched(Bench::idle());
-    assert_eq!(busy.request().killed(false), silent);
+    assert_eq!(busy.request().killed(false), heartbeat_timeout);
 }
 
 #[test]
