@@ -6,6 +6,7 @@ mod completions;
 mod descriptors;
 mod doctor;
 mod engine_settings;
+mod help;
 mod live;
 mod log;
 mod output;
@@ -27,7 +28,7 @@ use device::list;
 use doctor::DoctorArgs;
 use engine::Catalogue;
 use kinds::{Registry, onnx};
-use model::{Repository, ScanResult, table};
+use model::{Repository, ScanResult, list_json, table};
 use output::{print, print_document, print_error};
 use server::keys::{self, Scope};
 use simulate::{self, SimulateArgs};
@@ -115,6 +116,9 @@ struct ModelsArgs {
     /// Model repository folder; without it the built-in models are listed
     #[arg(long, env = "CONCERTINA_MODELS", value_name = "DIR")]
     models: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(subcommand)]
     command: Option<ModelsCommand>,
 }
@@ -249,7 +253,11 @@ fn models(args: &ModelsArgs, registry: &Registry) -> anyhow::Result<ExitCode> {
     }
     let found = repository(args.models.as_ref())?.scan(&registry.kinds());
     let found = Catalogue::check_ensembles(found);
-    print(&table(&found))?;
+    if args.json {
+        print_document(&list_json(&found))?
+    } else {
+        print(&table(&found))?
+    }
     let broken = found.iter().any(|found| matches!(found, ScanResult::Bad(_)));
     Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

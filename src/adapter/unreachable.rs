@@ -23,6 +23,31 @@ const MANIFESTS: [&str; 4] = [
     "usr/lib/x86_64-linux-gnu/GL/vulkan/icd.d",
 ];
 
+/// Folders in which the dynamic linker of Linux distributions finds the Vulkan loader.
+const LIBRARIES: [&str; 6] = [
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib/aarch64-linux-gnu",
+    "usr/lib64",
+    "usr/lib",
+    "usr/local/lib",
+    "run/opengl-driver/lib",
+];
+
+/// Remedy for a machine without the Vulkan loader.
+const NO_LOADER: &str = "the Vulkan loader (libvulkan.so.1) is not installed; install libvulkan1 and \
+                         mesa-vulkan-drivers (Debian, Ubuntu), vulkan-loader (Fedora) or \
+                         vulkan-icd-loader (Arch), and the driver of the card";
+
+/// Returns a remedy if the Vulkan loader, through which all graphics cards are used, is missing.
+pub fn missing_loader() -> Option<&'static str> {
+    missing_loader_in(Path::new("/"))
+}
+
+fn missing_loader_in(root: &Path) -> Option<&'static str> {
+    let is_there = |folder: &&str| root.join(folder).join("libvulkan.so.1").exists();
+    (!LIBRARIES.iter().any(is_there)).then_some(NO_LOADER)
+}
+
 /// Variables that name the drivers explicitly.
 const NAMED_DRIVERS: [&str; 2] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
 

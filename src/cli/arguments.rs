@@ -1,8 +1,9 @@
 //! Parsing of the command line together with the environment, and warnings about both.
 
+use super::help::command_line;
 use super::{Cli, Command};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, FromArgMatches};
 use config::{ServeArgs, renamed_flag, unknown_variables};
 use std::collections::BTreeSet;
 use top::{BenchArgs, ConnectionArgs, TopArgs};
@@ -17,9 +18,9 @@ pub(super) struct Given {
 
 /// Parses the command line and the environment; ends the process after `--help` and errors.
 pub(super) fn parse() -> Given {
-    let matches = Cli::command()
+    let matches = command_line()
         .try_get_matches()
-        .unwrap_or_else(|error| renamed_flag(error, &mut Cli::command()).exit());
+        .unwrap_or_else(|error| renamed_flag(error, &mut command_line()).exit());
     let mut command = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli.command,
         Err(error) => error.exit(),
@@ -84,7 +85,7 @@ impl Sources {
 
 /// Every environment variable that some command reads.
 fn variables() -> Vec<String> {
-    let program = Cli::command();
+    let program = command_line();
     let arguments = program.get_subcommands().flat_map(clap::Command::get_arguments);
     let read = arguments.filter_map(|argument| argument.get_env()?.to_str());
     let all: BTreeSet<&str> = read.chain(["CONCERTINA_LOG"]).collect();

@@ -1,9 +1,9 @@
 //! Shell completions and manual pages, generated from the declaration of the command line.
 
-use super::Cli;
+use super::help::command_line;
 use super::output::print_document;
 use anyhow::Context;
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 use std::fs;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ pub(super) struct ManArgs {
 /// If stdout cannot be written.
 pub(super) fn completions(args: &CompletionsArgs) -> anyhow::Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "concertina", &mut script);
+    clap_complete::generate(args.shell, &mut command_line(), "concertina", &mut script);
     print_document(&String::from_utf8_lossy(&script))
 }
 
@@ -42,7 +42,7 @@ pub(super) fn man(args: &ManArgs) -> anyhow::Result<()> {
     let folder = &args.folder;
     fs::create_dir_all(folder)
         .with_context(|| format!("failed to create the folder {}", folder.display()))?;
-    let program = Cli::command().disable_help_subcommand(true);
+    let program = command_line().disable_help_subcommand(true);
     clap_mangen::generate_to(program, folder)
         .with_context(|| format!("failed to write manual pages into {}", folder.display()))
 }

@@ -31,6 +31,10 @@ pub(super) struct DoctorArgs {
     config: Option<PathBuf>,
 }
 
+/// Remedy for a machine on which drivers report no card.
+const NO_DRIVER: &str = "install the driver of the card (Debian, Ubuntu: mesa-vulkan-drivers or \
+                         NVIDIA's driver); until then models are served by the CPU";
+
 /// A fact about the machine or the settings.
 struct Finding {
     topic: &'static str,
@@ -106,6 +110,15 @@ fn adapters(config: &Config, findings: &mut Vec<Finding>) -> Vec<AdapterEntry> {
     entries
 }
 
+#[cfg(target_os = "linux")]
+use adapter::unreachable::missing_loader;
+
+/// On other systems the graphics API is a part of the system.
+#[cfg(not(target_os = "linux"))]
+fn missing_loader() -> Option<&'static str> {
+    None
+}
+
 /// Cards that cannot be used, with the reason; and the lack of any card.
 fn cards(entries: &[AdapterEntry]) -> Vec<Finding> {
     let is_card = |entry: &&AdapterEntry| {
@@ -123,9 +136,7 @@ fn cards(entries: &[AdapterEntry]) -> Vec<Finding> {
     if usable > 0 {
         all.push(Finding::fact("adapters", format!("{usable} usable graphics adapters")));
     } else if cards.is_empty() {
-        let remedy = "install the driver of the card and the Vulkan loader (Debian, Ubuntu: \
-                      libvulkan1 and mesa-vulkan-drivers, or NVIDIA's driver); until then models \
-                      are served by the CPU";
+        let remedy = missing_loader().unwrap_or(NO_DRIVER);
         all.push(Finding::problem("adapters", "no graphics adapter was found", remedy));
     }
     all

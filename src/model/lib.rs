@@ -30,7 +30,7 @@ pub use info::{Batching, GoldenSpec, ModelInfo};
 pub use layout::Layout;
 pub use repository::{BadModel, Repository, ScanResult};
 pub use signature::{Signature, TensorSpec};
-pub use table::table;
+pub use table::{list_json, table};
 
 use types::tensor::Tensors;
 

@@ -3,6 +3,7 @@
 use crate::{BadModel, ModelInfo, ScanResult, TensorSpec};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
+use serde_json::{Value, json};
 use types::escape;
 
 /// A table with one line for each model version: its inputs and outputs, or the reason why it
@@ -19,6 +20,32 @@ pub fn table(found: &[ScanResult]) -> String {
         table.add_row(row.map(|cell| escape::line(&cell).into_owned()));
     }
     table.to_string()
+}
+
+/// The same as JSON: an array with an object for each model version.
+pub fn list_json(found: &[ScanResult]) -> String {
+    let all = found.iter().map(|found| match found {
+        ScanResult::Good(info) => json!({
+            "name": info.name,
+            "version": info.version,
+            "kind": info.kind,
+            "max_rows": info.batch.max_rows,
+            "inputs": specs_json(&info.interface().inputs),
+            "outputs": specs_json(&info.interface().outputs),
+        }),
+        ScanResult::Bad(bad) => {
+            json!({ "name": bad.name, "version": bad.version, "error": bad.error.to_string() })
+        }
+    });
+    format!("{:#}", Value::Array(all.collect()))
+}
+
+fn specs_json(specs: &[TensorSpec]) -> Value {
+    let spec = |spec: &TensorSpec| {
+        let datatypes: Vec<_> = spec.datatypes.iter().map(|datatype| datatype.as_str()).collect();
+        json!({ "name": spec.name, "datatypes": datatypes, "shape": spec.shape })
+    };
+    specs.iter().map(spec).collect()
 }
 
 fn broken(bad: &BadModel) -> [String; 7] {

@@ -246,3 +246,18 @@ fn adapter_ids_in_the_settings_that_match_no_adapter_are_logged() {
     }
     assert!(!log.contains("the id 'cpu'"), "{log}");
 }
+
+#[test]
+fn models_are_listed_as_json() {
+    let folder = Folder::new();
+    folder.write("bad/model.toml", "kind = 'none'");
+    folder.write("count/model.toml", "kind = 'count'");
+    folder.make_dir("count/1");
+    let output = run(&["models", "--json", "--models", folder.path().to_str().unwrap()], &[]);
+    assert_eq!(output.status.code(), Some(1), "one cannot be served");
+    let listed: Vec<Value> = serde_json::from_str(&stdout(&output)).unwrap();
+    let of = |name: &str| listed.iter().find(|model| model["name"] == name).unwrap();
+    assert!(of("bad")["error"].as_str().unwrap().contains("none"), "{listed:?}");
+    assert_eq!((&of("count")["version"], &of("count")["kind"]), (&"1".into(), &"count".into()));
+    assert_eq!(of("count")["inputs"][0]["name"], "count");
+}

@@ -189,3 +189,11 @@ fn controllers_that_only_drive_displays_are_not_listed() {
     assert_eq!(tree.unlisted(&[], &[]), []);
     assert_eq!(Tree::new().unlisted(&[], &[]), []);
 }
+
+#[test]
+fn missing_vulkan_loader_is_reported_with_the_packages_that_contain_it() {
+    let tree = Tree::new();
+    assert!(missing_loader_in(&tree.0).unwrap().contains("libvulkan1"));
+    tree.write("usr/lib64/libvulkan.so.1", "");
+    assert_eq!(missing_loader_in(&tree.0), None);
+}

@@ -3,7 +3,7 @@
 use crate::core::Core;
 use crate::learned_policy::of_model;
 use crate::{learned_profiles, mode_changes};
-use adapter::entry::{AdapterEntry, Class, Usability, warn_of_unknown};
+use adapter::entry::{AdapterEntry, Api, Class, Usability, warn_of_unknown};
 use adapter::names::distinguish;
 use schedule::{AdapterId, Event, ModelId};
 use tokio::task::JoinHandle;
@@ -26,6 +26,7 @@ pub(crate) fn discover(core: &mut Core, entries: Option<Vec<AdapterEntry>>) -> O
     let usable = entries.iter().filter(|entry| entry.state == Usability::Usable).count();
     tracing::info!(found = entries.len(), usable, "adapters listed");
     warn_of_unreachable(core, &entries);
+    warn_of_missing_loader(is_first, &entries);
     let cards = entries.iter().filter(|entry| is_hardware(entry));
     let cards = cards.filter_map(|entry| Some((entry.id.clone(), entry.pci.clone()?)));
     core.sensors.watch(cards.collect());
@@ -43,6 +44,22 @@ pub(crate) fn discover(core: &mut Core, entries: Option<Vec<AdapterEntry>>) -> O
     }
     None
 }
+
+/// Logs the remedy, once, if no graphics card can be used for want of the Vulkan loader.
+#[cfg(target_os = "linux")]
+fn warn_of_missing_loader(is_first: bool, entries: &[AdapterEntry]) {
+    let has_graphics = entries.iter().any(|entry| entry.api != Api::Cpu);
+    if is_first
+        && !has_graphics
+        && let Some(remedy) = adapter::unreachable::missing_loader()
+    {
+        tracing::warn!("no graphics card can be used: {remedy}");
+    }
+}
+
+/// On other systems the graphics API is a part of the system.
+#[cfg(not(target_os = "linux"))]
+fn warn_of_missing_loader(_is_first: bool, _entries: &[AdapterEntry]) {}
 
 /// Logs the cards that no graphics API lists, unless the last listing had the same.
 fn warn_of_unreachable(core: &Core, entries: &[AdapterEntry]) {
