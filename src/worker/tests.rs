@@ -550,7 +550,7 @@ fn load_fails_if_rows_in_one_batch_differ_from_separate_rows() {
     let FromWorker::LoadFailed { model: 2, cause: Cause::Rows, error, .. } = failed else {
         panic!("{failed:?}");
     };
-    assert!(error.contains("together differ"), "{error}");
+    assert!(error.contains("in one batch differ"), "{error}");
     // Batches of one row do not join requests.
     bench.load(3, bench.graph(1, "1 0 99 0"));
     assert!(matches!(bench.next_report().0, FromWorker::Loaded { model: 3, .. }));
