@@ -111,7 +111,7 @@ fn model_is_run_whole_if_rows_give_other_results_in_a_batch() {
     check_linear(&server, "linear");
     let model = server.snapshot()["models"][0].clone();
     let rows = model["rows"].as_str().unwrap_or_default();
-    assert!(rows.starts_with("whole: ") && rows.contains("together differ"), "{model}");
+    assert!(rows.starts_with("whole: ") && rows.contains("in one batch differ"), "{model}");
     assert_eq!(server.get("/v2/models/linear/config").json()["max_batch_size"], 0);
 }
 
