@@ -43,6 +43,7 @@ stage=$work/concertina-$version-$target
 mkdir -p "$stage/bin" "$stage/share/doc/concertina"
 install -m 755 "$bin" "$stage/bin/concertina$exe"
 install -m 644 README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT "$stage/share/doc/concertina/"
+install -D -m 644 -t "$stage/share/doc/concertina/examples" examples/seven.json examples/page.png
 if [ -n "$printer" ]; then
   share=$stage/share
   mkdir -p "$share/bash-completion/completions" "$share/zsh/site-functions" "$share/fish/vendor_completions.d"
@@ -59,7 +60,14 @@ level=9
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 
 tarball() {
-  case $target in *linux*) install -D -m 644 packaging/concertina.service "$stage/lib/systemd/system/concertina.service" ;; esac
+  case $target in
+    *linux*)
+      unit=$stage/lib/systemd/system/concertina.service
+      mkdir -p "$(dirname "$unit")"
+      # docs/install.md unpacks the tarball into /usr/local.
+      sed 's|^ExecStart=/usr/bin/|ExecStart=/usr/local/bin/|' packaging/concertina.service > "$unit"
+      ;;
+  esac
   tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$epoch" -C "$work" -cf - "$(basename "$stage")" \
     | xz -T0 -"$level" > "$out/concertina-$version-$target.tar.xz"
 }

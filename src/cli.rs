@@ -54,7 +54,7 @@ enum Command {
     Models(ModelsArgs),
     /// Watch a running server in the terminal
     Top(TopArgs),
-    /// Measure a model of a running server in steps of increasing concurrency
+    /// Measure a model of a running server in steps of increasing concurrency (scope `admin`)
     Bench(BenchArgs),
     /// Create an API key: print it to stderr, and its entry for the file of keys to stdout
     Key(KeyArgs),
@@ -128,6 +128,7 @@ enum ModelsCommand {
     /// Report the inputs, outputs and cost of an ONNX file, and whether every part of it is
     /// supported
     Check {
+        /// ONNX file
         #[arg(value_name = "FILE.onnx")]
         file: PathBuf,
         /// Also time each kind of step, on the CPU

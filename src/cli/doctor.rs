@@ -26,14 +26,13 @@ pub(super) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// TOML file with settings, as for `serve`
+    /// TOML file with settings, as for `serve`; variables of the environment count too
     #[arg(long, env = "CONCERTINA_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// Remedy for a machine on which drivers report no card.
-const NO_DRIVER: &str = "install the driver of the card (Debian, Ubuntu: mesa-vulkan-drivers or \
-                         NVIDIA's driver); until then models are served by the CPU";
+/// Note for a machine on which neither drivers nor the kernel report a card.
+const NO_CARD: &str = "no graphics card was found; models are served by the CPU";
 
 /// A fact about the machine or the settings.
 struct Finding {
@@ -136,8 +135,11 @@ fn cards(entries: &[AdapterEntry]) -> Vec<Finding> {
     if usable > 0 {
         all.push(Finding::fact("adapters", format!("{usable} usable graphics adapters")));
     } else if cards.is_empty() {
-        let remedy = missing_loader().unwrap_or(NO_DRIVER);
-        all.push(Finding::problem("adapters", "no graphics adapter was found", remedy));
+        // The CPU serves, so that it is a problem only if a card is expected and its loader is missing.
+        all.push(match missing_loader() {
+            Some(remedy) => Finding::problem("adapters", "no graphics adapter was found", remedy),
+            None => Finding::fact("adapters", NO_CARD),
+        });
     }
     all
 }

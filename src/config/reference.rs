@@ -37,7 +37,8 @@ const HEAD: &str = "# Configuration
 
 A setting is taken from a flag of `concertina serve`, else from a variable of the environment, else from the TOML file
 that `--config` or `CONCERTINA_CONFIG` names, else it has its default. `concertina serve --print-config` prints the settings in
-force; `concertina doctor` checks them. An unknown name is an error that names the likely one. Durations have a unit (`\"100ms\"`,
+force; `concertina doctor` checks them. An unknown flag is an error that names the likely one, an unknown name in
+the file is an error that lists the valid ones, and an unknown variable `CONCERTINA_…` is logged. Durations have a unit (`\"100ms\"`,
 `\"5m\"`). Defaults that depend on the user or the machine are shown as *depends*.
 
 SIGHUP reads the file again. The changed settings and those that need a restart are logged; workers keep the settings with which

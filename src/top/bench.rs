@@ -12,7 +12,7 @@ use std::time::Duration;
 use types::clock;
 
 /// Interval between two looks at the server, over which states and power count as constant.
-const INTERVAL: Duration = Duration::from_millis(200);
+const INTERVAL: Duration = Duration::from_millis(50);
 /// Longest time for the last answers after the planned end of a step.
 const END_MAX: Duration = Duration::from_secs(60);
 /// Most characters of a bar of the plot.
@@ -24,7 +24,7 @@ pub struct BenchArgs {
     /// Model to measure
     #[arg(value_name = "MODEL")]
     model: String,
-    /// Requests in flight, one step for each number
+    /// Requests in flight, 1 to 64, one step for each number
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,2,4,8,16,32,64")]
     concurrency: Vec<u64>,
     /// Duration of a step, 5 s to 60 s
@@ -163,6 +163,7 @@ fn as_table(steps: &[Step]) -> String {
         );
     }
     let rows = |step: &Step| Some(step.rows_per_s);
+    text += "JOULES: power above off, as set by adapters.power or assumed by class\n";
     text + &plot("rows per second", steps, rows) + &plot("p50 in ms", steps, |step| step.p50_ms)
 }
 

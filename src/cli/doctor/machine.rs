@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// Fewest open files that leave the server enough connections.
+#[cfg(unix)]
 const OPEN_FILES_MIN: u64 = 1024;
 
 /// Folders and files in `/dev` through which drivers reach cards.
