@@ -74,7 +74,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "late rows are counted one client after the other",
         "lists.rs",
         "by_client.push_back(requests);",
-        "by_client.push_front(own);",
+        "by_client.push_front(requests);",
     ),
     // Records of clients.
     mutant(
