@@ -60,12 +60,17 @@ impl OfferedFiles {
 
     async fn list(&self, model: u32) -> Result<Arc<SentFiles>, BadFile> {
         let Some(info) = self.take(model) else {
-            return Err(BadFile::new(model.to_string(), "no model of this number is to be loaded"));
+            return Err(server_error(model.to_string(), "no model of this number is to be loaded"));
         };
         let name = info.name.clone();
         let listed = tokio::task::spawn_blocking(move || SentFiles::of(&info)).await;
-        listed.map_err(|error| BadFile::new(name, error.to_string()))?.map(Arc::new)
+        listed.map_err(|error| server_error(name, &error.to_string()))?.map(Arc::new)
     }
+}
+
+/// An error that is not the fault of the model, so that other adapters still load it.
+fn server_error(file: String, detail: &str) -> BadFile {
+    BadFile { machine: true, ..BadFile::new(file, detail) }
 }
 
 async fn send_all(
@@ -103,7 +108,7 @@ fn list_answers(transfer: u64, files: Result<&SentFiles, &BadFile>) -> Vec<Outgo
 
 async fn piece_answer(transfer: u64, id: PieceId, files: Option<Arc<SentFiles>>) -> Outgoing {
     let Some(files) = files else {
-        return failed(transfer, &BadFile::new(format!("{id:?}"), "was not listed"));
+        return failed(transfer, &server_error(format!("{id:?}"), "was not listed"));
     };
     let read = tokio::task::spawn_blocking(move || files.piece(id)).await;
     match read {
@@ -112,6 +117,6 @@ async fn piece_answer(transfer: u64, id: PieceId, files: Option<Arc<SentFiles>>)
             outgoing(FilesAnswer::Piece { transfer, id, bytes }, piece)
         }
         Ok(Err(error)) => failed(transfer, &error),
-        Err(error) => failed(transfer, &BadFile::new(format!("{id:?}"), error.to_string())),
+        Err(error) => failed(transfer, &server_error(format!("{id:?}"), &error.to_string())),
     }
 }

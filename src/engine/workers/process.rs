@@ -30,13 +30,16 @@ pub(crate) struct Worker {
     control: mpsc::Sender<ToWorker>,
     batches: mpsc::Sender<Outgoing>,
     kill: CancellationToken,
-    files: OfferedFiles,
+    /// `None` for a local worker, which reads the repository.
+    files: Option<OfferedFiles>,
 }
 
 impl Worker {
     /// Sends the request to load a model, and offers its files to the worker.
     pub(crate) fn load(&self, info: &ModelInfo, request: LoadRequest) {
-        self.files.offer(request.model, info);
+        if let Some(files) = &self.files {
+            files.offer(request.model, info);
+        }
         self.send_control(ToWorker::Load(Box::new(request)));
     }
 
@@ -79,8 +82,9 @@ pub(crate) fn start(
         is_unfit: Arc::default(),
     };
     let files = OfferedFiles::default();
-    let worker =
-        Worker { control: control.clone(), batches, kill: kill.clone(), files: files.clone() };
+    // A local worker requests no files, so that its offers would never be taken.
+    let offered = template.link.map(|_| files.clone());
+    let worker = Worker { control: control.clone(), batches, kill: kill.clone(), files: offered };
     let (template, entry) = (template.clone(), entry.clone());
     tokio::spawn(async move {
         let launched = launch(&template, &entry, incarnation).await;

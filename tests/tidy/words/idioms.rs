@@ -113,7 +113,7 @@ const NAME_PARTS: [&str; 29] = [
 ];
 
 /// Beginnings of parts of identifiers that are never used.
-const NAME_BEGINNINGS: [&str; 3] = ["forgiv", "obey", "whisper"];
+const NAME_BEGINNINGS: [&str; 2] = ["forgiv", "obey"];
 
 /// The first idiom of a text, which may be several sentences. Code in backticks does not count.
 pub(super) fn idiom(text: &str) -> Option<String> {
